@@ -1,0 +1,41 @@
+"""recflow: from ratings to a served recommender.
+
+The public names are imported on first use, so that ``import recflow`` stays instant and a plugin's package, which
+needs only :class:`ModelSpec` and :data:`hookimpl`, never pulls in torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recflow.errors import RecflowError
+    from recflow.hookspecs import Plugin, hookimpl
+    from recflow.runs import Run, load_run
+    from recflow.spec import ModelSpec
+    from recflow.training.fit import fit
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ModelSpec": "recflow.spec",
+    "Plugin": "recflow.hookspecs",
+    "RecflowError": "recflow.errors",
+    "Run": "recflow.runs",
+    "fit": "recflow.training.fit",
+    "hookimpl": "recflow.hookspecs",
+    "load_run": "recflow.runs",
+}
+
+__all__ = ["ModelSpec", "Plugin", "RecflowError", "Run", "fit", "hookimpl", "load_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'recflow' has no attribute {name!r}; it has: {', '.join(__all__)}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
