@@ -1,0 +1,247 @@
+"""Interactions: one long table over contiguous indices, and the vocabulary that leads back to the dataset's own ids.
+
+Order of work: duplicates go first (the latest opinion counts), then ratings below `drop_below`, then the k-core.
+Indices follow the sorted raw ids of what is left, so they depend on neither the file's order nor the machine.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from recflow.errors import RecflowError
+
+RATING_COLUMNS = ("user_id", "item_id", "rating", "time")
+ITEM_FIELDS: dict[str, pl.DataType] = {"title": pl.String(), "year": pl.Int32(), "genres": pl.List(pl.String())}
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class RawData:
+    """A dataset as its parser read it, in the dataset's own ids.
+
+    Attributes:
+        name: The dataset's name, such as ``ml-1m``.
+        sha256: Hash of the source files' bytes; of parameters and version where the data are generated.
+        ratings: ``user_id`` and ``item_id`` (Int64 or String), ``rating`` Float32, ``time`` Int64 (unix seconds) and,
+            where the dataset brings folds, ``fold`` Int8: the fold, from 1, in which the row is a test row.
+        items: ``item_id``, ``title`` String, ``year`` Int32 (null where unknown), ``genres`` List(String).
+        users: ``user_id`` and the features that the dataset has.
+        notices: What whoever uses these data should be told, one line each.
+    """
+
+    name: str
+    sha256: str
+    ratings: pl.DataFrame
+    items: pl.DataFrame
+    users: pl.DataFrame
+    notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Who rated what, over contiguous indices from 0.
+
+    Attributes:
+        name: The dataset's name.
+        sha256: Hash of the dataset's contents, see `RawData`.
+        table: ``user`` Int32, ``item`` Int32, ``rating`` Float32, ``time`` Int64 and perhaps ``fold`` Int8; every pair
+            once, sorted by user, a user's rows in the order of the file.
+        users: Row n describes user n: ``user_id``, then features.
+        items: Row n describes item n: ``item_id``, ``title``, ``year``, ``genres``.
+        dropped: ``user`` and ``item`` of rows that a filter removed although both remain: nothing is learnt from them,
+            yet the user knows these items.
+        filters: What was removed, for a header: ``"rating >= 3, 10-core, 0 duplicates"``, or ``"none"``.
+        notices: What whoever uses these data should be told, one line each.
+    """
+
+    name: str
+    sha256: str
+    table: pl.DataFrame
+    users: pl.DataFrame
+    items: pl.DataFrame
+    dropped: pl.DataFrame
+    filters: str
+    notices: tuple[str, ...] = ()
+
+    @property
+    def num_users(self) -> int:
+        """Number of users with at least one row in the table."""
+        return self.users.height
+
+    @property
+    def num_items(self) -> int:
+        """Number of items with at least one row in the table."""
+        return self.items.height
+
+
+def build_interactions(raw: RawData, *, drop_below: float | None = None, k_core: int = 0) -> Interactions:
+    """Filter a dataset's ratings and number its users and items.
+
+    Args:
+        raw: A dataset in its own ids.
+        drop_below: Ratings below this are removed before anything is split; None keeps all.
+        k_core: Users and items with fewer rows than this are removed, again and again until there are none; 0 or 1
+            keeps all.
+
+    Returns:
+        The table, its vocabulary and a record of what was removed.
+
+    Raises:
+        RecflowError: If an argument is out of range, a value is missing, or nothing is left.
+
+    Example:
+        >>> columns = {"user_id": [7, 7, 3], "item_id": [1, 2, 2], "rating": [5.0, 1.0, 4.0], "time": [0, 1, 2]}
+        >>> ratings = pl.DataFrame(columns)
+        >>> raw = RawData("tiny", "", ratings, pl.DataFrame({"item_id": [1, 2]}), pl.DataFrame({"user_id": [3, 7]}))
+        >>> build_interactions(raw, drop_below=2).table["user"].to_list()
+        [0, 1]
+    """
+    _check(raw, drop_below, k_core)
+    user_ids, user = _codes(raw.ratings, "user_id")
+    item_ids, item = _codes(raw.ratings, "item_id")
+    rating = raw.ratings["rating"].cast(pl.Float32).to_numpy()
+    time = raw.ratings["time"].to_numpy()
+
+    single = _latest_of_each_pair(user, item, time, len(item_ids))
+    keep = single.copy()
+    steps: list[str] = []
+    removed: list[str] = []
+    if drop_below is not None:
+        before = int(keep.sum())
+        # compared in float32, as the ratings are: 4.1 must not lie above the file's own 4.1
+        keep &= rating >= np.float32(drop_below)
+        steps.append(f"rating >= {drop_below:g}")
+        removed.append(f"{steps[-1]} took {before - int(keep.sum()):,}")
+    if k_core > 1:
+        before = int(keep.sum())
+        _shrink_to_core(keep, user, item, k_core)
+        steps.append(f"{k_core}-core")
+        removed.append(f"{steps[-1]} took {before - int(keep.sum()):,}")
+    if not keep.any():
+        raise RecflowError(
+            f"{raw.name}: no ratings are left of {len(keep):,} ({', '.join(removed)}); lower drop_below or k_core"
+        )
+    duplicates = len(keep) - int(single.sum())
+    if steps or duplicates:
+        steps.append(f"{duplicates:,} duplicates")
+
+    new_user, users = _vocabulary(user[keep], user_ids)
+    new_item, items = _vocabulary(item[keep], item_ids)
+    columns = [pl.Series("user", new_user[user[keep]]), pl.Series("item", new_item[item[keep]])]
+    columns += [pl.Series("rating", rating[keep]), pl.Series("time", time[keep]).cast(pl.Int64)]
+    if "fold" in raw.ratings.columns:
+        columns.append(raw.ratings["fold"].filter(pl.Series(keep)).cast(pl.Int8))
+    table = pl.DataFrame(columns)
+    if not table["user"].is_sorted():
+        table = table.sort("user", maintain_order=True)
+
+    gone = single & ~keep
+    dropped = pl.DataFrame({"user": new_user[user[gone]], "item": new_item[item[gone]]})
+    dropped = dropped.filter((pl.col("user") >= 0) & (pl.col("item") >= 0)).sort("user", "item")
+
+    notices = list(raw.notices)
+    if duplicates:
+        notices.append(f"{raw.name}: {duplicates:,} duplicated (user, item) rows, of which the latest was kept")
+    return Interactions(
+        name=raw.name,
+        sha256=raw.sha256,
+        table=table,
+        users=_describe(users, raw.users, "user_id"),
+        items=_describe_items(items, raw.items),
+        dropped=dropped,
+        filters=", ".join(steps) or "none",
+        notices=tuple(notices),
+    )
+
+
+def _check(raw: RawData, drop_below: float | None, k_core: int) -> None:
+    if k_core < 0:
+        raise RecflowError(f"k_core is {k_core}, expected 0 (no such filter) or a number of rows such as 10")
+    missing = [name for name in RATING_COLUMNS if name not in raw.ratings.columns]
+    if missing:
+        raise RecflowError(
+            f"{raw.name}: the ratings lack the columns {', '.join(missing)}; given: {raw.ratings.columns}"
+        )
+    if raw.ratings.is_empty():
+        raise RecflowError(f"{raw.name}: there are no ratings in it, expected at least one")
+    for name in RATING_COLUMNS:
+        nulls = raw.ratings[name].null_count()
+        if nulls:
+            raise RecflowError(f"{raw.name}: {nulls:,} rows have no {name}, expected a value in every row")
+    if not raw.ratings["rating"].is_finite().all():
+        raise RecflowError(f"{raw.name}: a rating is not a finite number (nan or inf), expected numbers such as 3.5")
+    if drop_below is None:
+        return
+    highest = raw.ratings.select(pl.col("rating").cast(pl.Float64).max()).item()
+    if math.isnan(drop_below) or np.float32(drop_below) > np.float32(highest):
+        raise RecflowError(f"drop_below is {drop_below:g}, expected at most {raw.name}'s highest rating, {highest:g}")
+
+
+def _codes(ratings: pl.DataFrame, column: str) -> tuple[pl.Series, npt.NDArray[np.int32]]:
+    """The sorted distinct ids, and each row's place among them."""
+    ids = ratings[column].unique().sort()
+    place = pl.DataFrame({column: ids, "code": np.arange(len(ids), dtype=np.int32)})
+    rows = ratings.select(column).join(place, on=column, how="left", maintain_order="left")
+    return ids, rows["code"].to_numpy()
+
+
+def _latest_of_each_pair(
+    user: npt.NDArray[np.int32], item: npt.NDArray[np.int32], time: npt.NDArray[np.int64], num_items: int
+) -> Mask:
+    """True for the one row of each (user, item) that counts: the latest, of equals the last in the file."""
+    key = user.astype(np.int64) * num_items + item
+    ordered = np.sort(key)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    keep = np.ones(len(key), dtype=np.bool_)
+    if repeated.size:
+        rows = np.flatnonzero(np.isin(key, repeated))
+        rows = rows[np.lexsort((rows, time[rows], key[rows]))]
+        last = np.append(key[rows][1:] != key[rows][:-1], True)
+        keep[rows[~last]] = False
+    return keep
+
+
+def _shrink_to_core(keep: Mask, user: npt.NDArray[np.int32], item: npt.NDArray[np.int32], k_core: int) -> None:
+    """Clear `keep` where a user or an item has fewer than `k_core` rows, to the fixed point."""
+    rows = np.flatnonzero(keep)
+    while rows.size:
+        enough = np.bincount(user[rows])[user[rows]] >= k_core
+        enough &= np.bincount(item[rows])[item[rows]] >= k_core
+        if enough.all():
+            break
+        rows = rows[enough]
+    keep[:] = False
+    keep[rows] = True
+
+
+def _vocabulary(used: npt.NDArray[np.int32], ids: pl.Series) -> tuple[npt.NDArray[np.int32], pl.Series]:
+    """New index per old code, -1 for codes no longer in use; and the ids in the order of the new index."""
+    present = np.bincount(used, minlength=len(ids)) > 0
+    index = np.where(present, np.cumsum(present) - 1, -1).astype(np.int32)
+    return index, ids.filter(pl.Series(present))
+
+
+def _describe(ids: pl.Series, features: pl.DataFrame, column: str) -> pl.DataFrame:
+    """One row per id, in the order of `ids`, with the features known of it."""
+    frame = ids.to_frame(column)
+    if column not in features.columns:
+        return frame
+    if features[column].dtype != ids.dtype:
+        raise RecflowError(
+            f"{column} is {features[column].dtype} among features but {ids.dtype} in the ratings; expected one type"
+        )
+    return frame.join(features.unique(column, keep="first"), on=column, how="left", maintain_order="left")
+
+
+def _describe_items(ids: pl.Series, catalogue: pl.DataFrame) -> pl.DataFrame:
+    frame = _describe(ids, catalogue, "item_id")
+    absent = [pl.lit(None, dtype=dtype).alias(name) for name, dtype in ITEM_FIELDS.items() if name not in frame.columns]
+    frame = frame.with_columns(absent).with_columns(
+        pl.col("title").fill_null(pl.col("item_id").cast(pl.String)),
+        pl.col("genres").fill_null(pl.lit([], dtype=pl.List(pl.String))),
+    )
+    return frame.select("item_id", *ITEM_FIELDS, pl.exclude("item_id", *ITEM_FIELDS))
