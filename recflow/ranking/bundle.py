@@ -1,0 +1,159 @@
+"""The bundle: the one saved form of a fitted model, which the command line and the service read.
+
+A folder of safetensors, JSON and SQLite, never pickle: ``bundle.json`` names the ranker, its settings, the format's
+version and the SHA-256 of every other file; all are checked before anything is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from recflow import registry
+from recflow.errors import RecflowError
+from recflow.ranking.catalog import Catalog, Id, Item, write_catalog
+from recflow.ranking.histories import Histories
+from recflow.ranking.rankers import BUILT_IN, Ranker
+
+FORMAT_VERSION = 1
+_MANIFEST, _WEIGHTS, _HISTORIES, _CATALOG = (
+    "bundle.json",
+    "weights.safetensors",
+    "histories.safetensors",
+    "catalog.sqlite",
+)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A fitted model with all that is needed to recommend by it.
+
+    Attributes:
+        ranker: Scores items.
+        histories: What each user is known to have interacted with, and never gets recommended; may be left out.
+        catalog: Raw ids and titles.
+        about: Plugin, task, data, metrics and the like, as JSON values.
+    """
+
+    ranker: Ranker
+    histories: Histories | None
+    catalog: Catalog
+    about: dict[str, Any]
+
+
+def save_bundle(
+    folder: Path,
+    *,
+    plugin: str,
+    ranker: Ranker,
+    histories: Histories | None,
+    items: Iterable[Item],
+    user_ids: Iterable[Id],
+    about: dict[str, Any],
+) -> None:
+    """Write a bundle, whole or not at all; an older one in the same place is replaced.
+
+    Raises:
+        RecflowError: If the ranker is neither built in nor the plugin's registered one.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    kind = _kind_of(ranker, plugin)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ranker.state_dict().items()}
+        save_file(tensors, scratch / _WEIGHTS)
+        if histories is not None:
+            save_file({name: t.cpu().contiguous() for name, t in histories._asdict().items()}, scratch / _HISTORIES)
+        write_catalog(scratch / _CATALOG, items, user_ids)
+        manifest = {
+            "format_version": FORMAT_VERSION,
+            "plugin": plugin,
+            "ranker": kind,
+            "settings": ranker.settings(),
+            "about": about,
+            "sha256": {path.name: _sha256(path) for path in sorted(scratch.iterdir())},
+        }
+        (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        scratch.chmod(0o755)  # mkdtemp's 0700 would keep a service under another account out
+        older = Path(f"{scratch}-older")
+        if folder.exists():
+            os.replace(folder, older)
+        os.replace(scratch, folder)
+        shutil.rmtree(older, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read a bundle after checking its version and every file's checksum.
+
+    Raises:
+        RecflowError: If the folder is no bundle, is of an unknown version, is incomplete or was changed, or if its
+            ranker is not a registered one.
+    """
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        version, sums = manifest["format_version"], dict(manifest["sha256"])
+    except FileNotFoundError:
+        raise RecflowError(f"{folder} holds no {_MANIFEST}: it is not a bundle, or its run has not finished.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecflowError(f"{folder / _MANIFEST} cannot be read: {error}; fit the model again.") from error
+    if version != FORMAT_VERSION:
+        raise RecflowError(
+            f"{folder} is of bundle format {version!r}; this recflow reads format {FORMAT_VERSION}: "
+            "use the recflow that wrote it, or fit the model again."
+        )
+    for name, expected in sums.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise RecflowError(f"{folder} is incomplete: {name} is missing; fit the model again.")
+        if _sha256(path) != expected:
+            raise RecflowError(f"{path} was changed or cut short since it was written (its checksum differs).")
+    if not {_WEIGHTS, _CATALOG} <= sums.keys():
+        raise RecflowError(f"{folder / _MANIFEST} names no checksum for {_WEIGHTS} or {_CATALOG}.")
+
+    ranker_class = _ranker_class(str(manifest["ranker"]))
+    try:
+        ranker = ranker_class.rebuild(manifest["settings"], load_file(folder / _WEIGHTS))
+        histories = Histories(**load_file(folder / _HISTORIES)) if _HISTORIES in sums else None
+    except (SafetensorError, TypeError, ValueError, KeyError) as error:
+        raise RecflowError(f"{folder} does not fit its ranker {manifest['ranker']!r}: {error}") from error
+    about = {"plugin": manifest["plugin"], **manifest["about"]}
+    return Bundle(ranker.eval(), histories, Catalog(folder / _CATALOG), about)
+
+
+def _kind_of(ranker: Ranker, plugin: str) -> str:
+    for kind, built_in in BUILT_IN.items():
+        if type(ranker) is built_in:
+            return kind
+    spec = registry.load(plugin)
+    if spec.ranker and type(ranker) is registry.load_target(spec, "ranker"):
+        return f"plugin:{plugin}"
+    raise RecflowError(
+        f"Plugin {plugin!r} returned a {type(ranker).__name__}: neither a built-in ranker nor its ModelSpec's own."
+    )
+
+
+def _ranker_class(kind: str) -> type[Ranker]:
+    if kind in BUILT_IN:
+        return BUILT_IN[kind]
+    if kind.startswith("plugin:"):
+        ranker_class: type[Ranker] = registry.load_target(registry.load(kind.removeprefix("plugin:")), "ranker")
+        return ranker_class
+    raise RecflowError(f"The bundle's ranker {kind!r} is unknown; known are: {', '.join(BUILT_IN)}, plugin:NAME.")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

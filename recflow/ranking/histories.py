@@ -1,0 +1,84 @@
+"""Which items each user has interacted with, in compressed sparse rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Histories(NamedTuple):
+    """One row of items per user, items ascending within a row.
+
+    Attributes:
+        indptr: Row starts, int64, shape ``[num_users + 1]``.
+        items: Item indices, int64, shape ``[num_interactions]``.
+        ratings: Stars, float32, shape ``[num_interactions]``; empty if the data has none.
+    """
+
+    indptr: Tensor
+    items: Tensor
+    ratings: Tensor
+
+    @classmethod
+    def from_pairs(
+        cls, users: Tensor, items: Tensor, num_users: int, num_items: int, ratings: Tensor | None = None
+    ) -> Histories:
+        """Sort interactions into rows; of repeated pairs the first is kept.
+
+        Args:
+            users: User indices, int64, shape ``[num_interactions]``.
+            items: Item indices, int64, shape ``[num_interactions]``.
+            num_users: Number of rows.
+            num_items: Number of items.
+            ratings: Stars, float32, shape ``[num_interactions]``.
+        """
+        key, order = torch.sort(users * num_items + items, stable=True)
+        first = torch.ones_like(key, dtype=torch.bool)
+        first[1:] = key[1:] != key[:-1]
+        key, order = key[first], order[first]
+        counts = torch.bincount(key // num_items, minlength=num_users)
+        indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        return cls(indptr, key % num_items, torch.empty(0) if ratings is None else ratings[order])
+
+    @property
+    def num_users(self) -> int:
+        """Number of rows."""
+        return len(self.indptr) - 1
+
+    def of(self, user: int) -> tuple[Tensor, Tensor | None]:
+        """One user's items and, where the data has them, ratings."""
+        row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
+        return self.items[row], self.ratings[row] if len(self.ratings) else None
+
+    def places(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """Where the interactions of some users are kept.
+
+        Args:
+            users: User indices, int64, shape ``[batch]``.
+
+        Returns:
+            Position in ``users``, and place in ``items`` and ``ratings``, int64, both of shape ``[interactions]``.
+        """
+        starts = self.indptr[users]
+        counts = self.indptr[users + 1] - starts
+        position = torch.repeat_interleave(torch.arange(len(users), device=users.device), counts)
+        offset = torch.arange(len(position), device=users.device) - (counts.cumsum(0) - counts)[position]
+        return position, starts[position] + offset
+
+    def rows(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The interactions of some users, as coordinates.
+
+        Args:
+            users: User indices, int64, shape ``[batch]``.
+
+        Returns:
+            Position in ``users`` and item of each interaction, int64, both of shape ``[interactions]``.
+        """
+        position, place = self.places(users)
+        return position, self.items[place]
+
+    def to(self, device: torch.device | str) -> Histories:
+        """The same histories on another device."""
+        return Histories(*(tensor.to(device) for tensor in self))

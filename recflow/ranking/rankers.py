@@ -1,0 +1,310 @@
+"""Rankers: small torch-only modules that score items, for known users or for a bare history.
+
+A ranker is what a fitted model leaves behind. Validation, the command line and the HTTP service all rank through it, so
+what was measured is what is served.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recflow.errors import RecflowError
+
+
+class Ranker(nn.Module, ABC):
+    """Scores items. Higher is better; only the order has a meaning, unless the model predicts ratings.
+
+    A ranker's constructor takes its tensors and its plain settings by keyword and nothing else, the tensors become
+    buffers of the same names, and :meth:`settings` returns the rest: so any ranker can be saved and rebuilt.
+    """
+
+    num_users: int
+    num_items: int
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments that are not tensors: JSON values."""
+        return {}
+
+    @classmethod
+    def rebuild(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """Make a ranker from what :meth:`settings` and ``state_dict()`` returned."""
+        return cls(**settings, **tensors)
+
+    @abstractmethod
+    def score(self, users: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """Score items for known users.
+
+        Args:
+            users: User indices, int64, shape ``[batch]``.
+            candidates: Item indices, int64, shape ``[candidates]``; all items if None.
+
+        Returns:
+            Raw scores, float32, shape ``[batch, candidates]``.
+        """
+
+    @abstractmethod
+    def score_history(self, items: Tensor, ratings: Tensor | None = None, candidates: Tensor | None = None) -> Tensor:
+        """Score items for someone the model has never seen, from a history alone (fold-in).
+
+        Args:
+            items: Item indices, int64, shape ``[history]``.
+            ratings: Stars, float32, shape ``[history]``; models that learn from likes alone ignore them.
+            candidates: Item indices, int64, shape ``[candidates]``; all items if None.
+
+        Returns:
+            Raw scores, float32, shape ``[candidates]``.
+        """
+
+    def similar(self, items: Tensor) -> Tensor:
+        """Similarity of every item to each given one; an item's similarity to itself has no meaning.
+
+        Args:
+            items: Item indices, int64, shape ``[batch]``.
+
+        Returns:
+            Similarities, float32, shape ``[batch, num_items]``.
+
+        Raises:
+            RecflowError: If the model has no notion of similar items.
+        """
+        raise RecflowError("This model has no notion of similar items; use a personalised one, such as lightgcn.")
+
+    def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
+        """How much an item's score falls when one item of the history is left out, for each of them.
+
+        Args:
+            items: The history's item indices, int64, shape ``[history]``.
+            ratings: Its stars, float32, shape ``[history]``.
+            item: The recommended item's index.
+
+        Returns:
+            Contributions, float32, shape ``[history]``, in units of the score.
+        """
+        candidate = torch.tensor([item], device=items.device)
+        whole = self.score_history(items, ratings, candidate)
+        keep = ~torch.eye(len(items), dtype=torch.bool, device=items.device)
+        without = [
+            self.score_history(items[rest], None if ratings is None else ratings[rest], candidate) for rest in keep
+        ]
+        return torch.cat([whole - score for score in without]) if without else items.new_empty(0, dtype=torch.float32)
+
+    def predict(self, users: Tensor, items: Tensor) -> Tensor:
+        """Predict ratings of user–item pairs, in stars.
+
+        Args:
+            users: User indices, int64, shape ``[batch]``.
+            items: Item indices, int64, shape ``[batch]``.
+
+        Returns:
+            Stars within the data's scale, float32, shape ``[batch]``.
+
+        Raises:
+            RecflowError: If the model only ranks.
+        """
+        raise RecflowError("This model ranks items and predicts no ratings; use a rating model, such as bias-mf.")
+
+    @property
+    def device(self) -> torch.device:
+        """Where the ranker's tensors are."""
+        return next(self.buffers()).device
+
+
+class FactorRanker(Ranker):
+    """``score(u, i) = mean + b_u + b_i + <p_u, q_i>``: whatever ends in one vector per user and per item.
+
+    A history is folded in by one of two closed forms:
+
+    - ``"solve"``: ridge regression of the history's n ratings (or ones) on its items' vectors, ``argmin over (b, p) of
+      Σ_h (r_h - mean - b_h - b - <p, q_h>)² + n^reg_exponent (reg_bias b² + reg |p|²)``;
+    - ``"propagate"``: ``p = Σ_h f_h / sqrt(n)`` with one vector ``f`` per item, ``fold_in_factors``: what a linear
+      graph model gives a new node.
+
+    Args:
+        user_factors: ``[num_users, dim]``; ``dim`` may be 0.
+        item_factors: ``[num_items, dim]``.
+        user_bias: ``[num_users]``; zeros if None.
+        item_bias: ``[num_items]``; zeros if None.
+        fold_in_factors: ``[num_items, dim]``, for ``"propagate"``.
+        mean: The ratings' mean, in stars.
+        fold_in: The closed form, see above.
+        reg: Ridge penalty of the fold-in's vector, at least 0.
+        reg_bias: Ridge penalty of the fold-in's bias; None leaves the bias out.
+        reg_exponent: How the penalties grow with the history's length: 0 not at all, 1 in proportion.
+        rating_scale: Lowest and highest star, if the scores are ratings.
+    """
+
+    user_factors: Tensor
+    item_factors: Tensor
+    user_bias: Tensor
+    item_bias: Tensor
+    fold_in_factors: Tensor | None
+
+    def __init__(
+        self,
+        user_factors: Tensor,
+        item_factors: Tensor,
+        user_bias: Tensor | None = None,
+        item_bias: Tensor | None = None,
+        fold_in_factors: Tensor | None = None,
+        mean: float = 0.0,
+        fold_in: Literal["solve", "propagate"] = "solve",
+        reg: float = 1.0,
+        reg_bias: float | None = None,
+        reg_exponent: float = 0.0,
+        rating_scale: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if user_factors.shape[1] != item_factors.shape[1]:
+            raise ValueError(
+                f"user and item factors must be of one dimension, got {tuple(user_factors.shape)} and "
+                f"{tuple(item_factors.shape)}"
+            )
+        if (fold_in == "propagate") != (fold_in_factors is not None):
+            raise ValueError("fold_in_factors belong to fold_in='propagate', and to it alone")
+        self.num_users, self.num_items = len(user_factors), len(item_factors)
+        self.register_buffer("user_factors", user_factors)
+        self.register_buffer("item_factors", item_factors)
+        self.register_buffer("user_bias", user_factors.new_zeros(self.num_users) if user_bias is None else user_bias)
+        self.register_buffer("item_bias", item_factors.new_zeros(self.num_items) if item_bias is None else item_bias)
+        self.register_buffer("fold_in_factors", fold_in_factors)
+        self.mean, self.reg, self.reg_bias, self.reg_exponent = mean, reg, reg_bias, reg_exponent
+        self.fold_in: Literal["solve", "propagate"] = fold_in
+        self.rating_scale = None if rating_scale is None else (float(rating_scale[0]), float(rating_scale[1]))
+
+    def settings(self) -> dict[str, Any]:
+        """See :meth:`Ranker.settings`."""
+        names = ("mean", "fold_in", "reg", "reg_bias", "reg_exponent", "rating_scale")
+        return {name: getattr(self, name) for name in names}
+
+    def score(self, users: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """See :meth:`Ranker.score`."""
+        factors, bias = self._items(candidates)
+        offset = (self.mean + self.user_bias[users])[:, None]  # [batch, 1]
+        return torch.addmm(bias.expand(len(users), -1), self.user_factors[users], factors.T).add_(offset)
+
+    def score_history(self, items: Tensor, ratings: Tensor | None = None, candidates: Tensor | None = None) -> Tensor:
+        """See :meth:`Ranker.score_history`."""
+        user_bias, user = self._fold_in(items, ratings)
+        factors, bias = self._items(candidates)
+        return torch.addmv(bias, factors, user) + (self.mean + user_bias)
+
+    def similar(self, items: Tensor) -> Tensor:
+        """Cosine between item vectors; see :meth:`Ranker.similar`."""
+        if self.item_factors.shape[1] == 0:
+            return super().similar(items)
+        unit = F.normalize(self.item_factors, dim=1)
+        return unit[items] @ unit.T
+
+    def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
+        """See :meth:`Ranker.explain`; the same numbers, without folding in once for each item of the history."""
+        length, dim = len(items), self.item_factors.shape[1]
+        if length < 2 or dim == 0:
+            return super().explain(items, ratings, item)
+        if self.fold_in_factors is not None:
+            parts = self.fold_in_factors[items] @ self.item_factors[item]  # [history]
+            total = parts.sum()
+            return total.div(length**0.5) - (total - parts).div((length - 1) ** 0.5)
+        factors, target, ridge = self._regression(items, ratings)
+        wanted = torch.cat([self.item_factors[item].double(), factors.new_ones(factors.shape[1] - dim)])
+        gram = factors.T @ factors
+        whole = torch.linalg.solve(gram + torch.diag(ridge * length**self.reg_exponent), factors.T @ target) @ wanted
+        # All shortened histories share one penalty, so one solution serves them all: Sherman and Morrison's formula
+        # takes a single row out of it.
+        ridge = ridge * (length - 1) ** self.reg_exponent
+        inverse = torch.linalg.solve(gram + torch.diag(ridge), factors.T)  # [weights, history]
+        solution = inverse @ target
+        residual = target - factors @ solution
+        leverage = (factors.T * inverse).sum(0)
+        without = solution @ wanted - (wanted @ inverse) * residual / (1 - leverage)
+        falls: Tensor = whole - without
+        return falls.float()
+
+    def predict(self, users: Tensor, items: Tensor) -> Tensor:
+        """See :meth:`Ranker.predict`."""
+        if self.rating_scale is None:
+            return super().predict(users, items)
+        dot = (self.user_factors[users] * self.item_factors[items]).sum(1)
+        return (self.mean + self.user_bias[users] + self.item_bias[items] + dot).clamp(*self.rating_scale)
+
+    def _items(self, candidates: Tensor | None) -> tuple[Tensor, Tensor]:
+        if candidates is None:
+            return self.item_factors, self.item_bias
+        return self.item_factors[candidates], self.item_bias[candidates]
+
+    def _fold_in(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor]:
+        """A new user's bias, scalar, and vector, ``[dim]``."""
+        dim = self.item_factors.shape[1]
+        if len(items) == 0 or (dim == 0 and self.reg_bias is None):
+            return self.item_bias.new_zeros(()), self.item_factors.new_zeros(dim)
+        if self.fold_in_factors is not None:
+            return self.item_bias.new_zeros(()), self.fold_in_factors[items].sum(0) / len(items) ** 0.5
+        factors, target, ridge = self._regression(items, ratings)
+        ridge = ridge * len(items) ** self.reg_exponent
+        solution = torch.linalg.solve(factors.T @ factors + torch.diag(ridge), factors.T @ target).float()
+        return (solution[dim] if self.reg_bias is not None else solution.new_zeros(())), solution[:dim]
+
+    def _regression(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The fold-in's inputs, ``[history, weights]``, targets, ``[history]``, and penalties, ``[weights]``."""
+        factors = self.item_factors[items].double()  # [history, dim]
+        target = torch.ones_like(factors[:, 0]) if ratings is None else ratings.to(factors)
+        target = target - (self.mean + self.item_bias[items].double())
+        ridge = factors.new_full((factors.shape[1],), self.reg)
+        if self.reg_bias is not None:  # the bias is the weight of one more input that is always 1
+            factors = torch.cat([factors, torch.ones_like(factors[:, :1])], dim=1)  # [history, dim + 1]
+            ridge = torch.cat([ridge, ridge.new_tensor([self.reg_bias])])
+        return factors, target, ridge
+
+
+class ItemItemRanker(Ranker):
+    """``score(u, i) = Σ over u's items h of weights[h, i]``: EASE, Item-KNN and their family.
+
+    A new user needs nothing but the history, which is all that a known user has, too: fold-in is exact.
+
+    Args:
+        weights: What one item in a history adds to each item's score, dense, ``[num_items, num_items]``.
+        indptr: Row starts of the known users' histories, int64, ``[num_users + 1]``.
+        items: Their items, int64, ``[num_interactions]``.
+    """
+
+    weights: Tensor
+    indptr: Tensor
+    items: Tensor
+
+    def __init__(self, weights: Tensor, indptr: Tensor, items: Tensor) -> None:
+        super().__init__()
+        if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
+            raise ValueError(f"weights must be square, [num_items, num_items], got {tuple(weights.shape)}")
+        self.num_users, self.num_items = len(indptr) - 1, len(weights)
+        self.register_buffer("weights", weights)
+        self.register_buffer("indptr", indptr)
+        self.register_buffer("items", items)
+
+    def score(self, users: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """See :meth:`Ranker.score`."""
+        starts, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
+        offsets = counts.cumsum(0) - counts  # [batch], where each user's items start in `history`
+        position = torch.repeat_interleave(counts)
+        history = self.items[torch.arange(len(position), device=users.device) + (starts - offsets)[position]]
+        weights = self.weights if candidates is None else self.weights[:, candidates]
+        return F.embedding_bag(history, weights, offsets, mode="sum")
+
+    def score_history(self, items: Tensor, ratings: Tensor | None = None, candidates: Tensor | None = None) -> Tensor:
+        """See :meth:`Ranker.score_history`."""
+        rows = self.weights[items] if candidates is None else self.weights[items][:, candidates]
+        return rows.sum(0)
+
+    def similar(self, items: Tensor) -> Tensor:
+        """Weights from each given item to all; see :meth:`Ranker.similar`."""
+        return self.weights[items]
+
+    def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
+        """The weight from each history item to the item, which is exactly what the score would fall by."""
+        return self.weights[items, item]
+
+
+BUILT_IN: dict[str, type[Ranker]] = {"factor": FactorRanker, "item-item": ItemItemRanker}

@@ -1,0 +1,154 @@
+"""Recommendations in a dataset's own ids: what ``recflow recommend``, a run and the service all call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from recflow.errors import RecflowError
+from recflow.ranking.bundle import Bundle, load_bundle
+from recflow.ranking.catalog import Id, Item
+from recflow.ranking.topk import top_k
+
+Route = Literal["known user", "fold-in", "popular"]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One recommended item and, where asked for, the history items that speak for it most."""
+
+    item: Item
+    score: float
+    because: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A ranked list and the way it came about."""
+
+    path: Route
+    recommendations: tuple[Recommendation, ...]
+
+
+class Recommender:
+    """A bundle that answers questions.
+
+    Args:
+        bundle: A fitted model.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.ranker, self.catalog, self.about = bundle.ranker, bundle.catalog, bundle.about
+
+    @classmethod
+    def load(cls, folder: Path) -> Recommender:
+        """Read a bundle from its folder; see :func:`~recflow.ranking.bundle.load_bundle`."""
+        return cls(load_bundle(folder))
+
+    @torch.inference_mode()
+    def recommend(self, user_id: Id, k: int = 10, *, reasons: bool = False) -> Answer:
+        """The best k items that a known user has not interacted with.
+
+        Raises:
+            UnknownUserError: If the user was not in the data.
+            RecflowError: If k is below 1.
+        """
+        user = self.catalog.user(user_id)
+        seen, ratings = self._history_of(user)
+        liked, stars = self._taste(seen, ratings)
+        scores = self.ranker.score(torch.tensor([user]))[0]
+        return Answer("known user", self._best(scores, seen, k, (liked, stars) if reasons else None))
+
+    @torch.inference_mode()
+    def recommend_for_history(
+        self, history: Mapping[Id, float | None] | Sequence[Id], k: int = 10, *, reasons: bool = False
+    ) -> Answer:
+        """The best k items for someone new, from a history: the model's fold-in, without any training.
+
+        Args:
+            history: Item ids or titles, each with its stars or None for a plain like. Models that learn from likes
+                leave out what is rated below the run's ``relevant_from``; nothing in the history is recommended.
+                An empty history gives the most popular items, and the answer says so.
+            k: How many.
+            reasons: Whether to say which history items speak for each recommendation.
+
+        Raises:
+            UnknownItemError: If an item was not in the data.
+            RecflowError: If k is below 1, or a rating is outside the data's scale.
+        """
+        rated = history if isinstance(history, Mapping) else dict.fromkeys(history)
+        seen, ratings = self._resolve(rated)
+        liked, stars = self._taste(seen, ratings)
+        if len(liked) == 0:
+            return Answer("popular", self._best(self._popularity.clone(), seen, k))
+        scores = self.ranker.score_history(liked, stars)
+        return Answer("fold-in", self._best(scores, seen, k, (liked, stars) if reasons else None))
+
+    @torch.inference_mode()
+    def similar(self, item: Id, k: int = 10) -> tuple[Item, tuple[Recommendation, ...]]:
+        """The k items most like one, given by id or title.
+
+        Returns:
+            The item that was meant, and its neighbours, best first.
+
+        Raises:
+            UnknownItemError: If nothing, or more than one item, fits.
+            RecflowError: If k is below 1, or the model knows no similarity.
+        """
+        meant = self.catalog.find(item)
+        scores = self.ranker.similar(torch.tensor([meant.item]))[0].clone()
+        return meant, self._best(scores, torch.tensor([meant.item]), k)
+
+    @cached_property
+    def _popularity(self) -> Tensor:
+        return torch.tensor(self.catalog.popularity(), dtype=torch.float32)
+
+    def _history_of(self, user: int) -> tuple[Tensor, Tensor | None]:
+        if self.bundle.histories is None:
+            return torch.empty(0, dtype=torch.int64), None
+        return self.bundle.histories.of(user)
+
+    def _resolve(self, history: Mapping[Id, float | None]) -> tuple[Tensor, Tensor | None]:
+        low, high = self.about["rating_scale"]
+        rated: dict[int, float] = {}  # by index: an id and a title may name the same item, of which the last holds
+        for name, stars in history.items():
+            if stars is not None and not low <= stars <= high:
+                raise RecflowError(f"A rating must be from {low:g} to {high:g}, got {stars:g} for {name!r}.")
+            rated[self.catalog.find(name).item] = high if stars is None else stars  # a like is the best rating
+        return torch.tensor(list(rated), dtype=torch.int64), torch.tensor(list(rated.values()), dtype=torch.float32)
+
+    def _taste(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """The part of a history that the model learns from."""
+        threshold = self.about["relevant_from"]
+        if self.about["task"] == "rating" or ratings is None or threshold is None:
+            return items, ratings
+        liked = ratings >= threshold
+        return items[liked], ratings[liked]
+
+    def _best(
+        self, scores: Tensor, seen: Tensor, k: int, taste: tuple[Tensor, Tensor | None] | None = None
+    ) -> tuple[Recommendation, ...]:
+        if k < 1:
+            raise RecflowError(f"k must be at least 1, got {k}.")
+        scores[seen] = -torch.inf
+        best = top_k(scores[None], min(k, len(scores)))
+        indices = [item for item in best.items[0].tolist() if item >= 0]
+        because = [self._because(taste, item) if taste else () for item in indices]
+        listed = zip(self.catalog.items(indices), best.scores[0].tolist(), because, strict=False)
+        return tuple(Recommendation(item, score, why) for item, score, why in listed)
+
+    def _because(self, taste: tuple[Tensor, Tensor | None], item: int, most: int = 2) -> tuple[str, ...]:
+        items, ratings = taste
+        if len(items) == 0:
+            return ()
+        part = self.ranker.explain(items, ratings, item)
+        best = part.topk(min(most, len(part)))
+        chosen = items[best.indices[best.values > 0]].tolist()
+        return tuple(found.title for found in self.catalog.items(chosen))
