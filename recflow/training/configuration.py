@@ -1,0 +1,216 @@
+"""The configuration of a fit: files, command line and defaults become one checked whole, through LightningCLI."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import yaml
+from jsonargparse import ActionYesNo, ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from recflow import registry
+from recflow.data.datamodule import RecDataModule
+from recflow.errors import RecflowError
+from recflow.metrics.evaluate import MetricsConfig
+from recflow.spec import ModelSpec
+from recflow.training.modules import RecModule
+
+_RESUME_MAY_CHANGE = ("--trainer.", "--patience", "--threads")
+
+
+class FitConfiguration(LightningCLI):
+    """Parses a fit's arguments and builds its data and model; the trainer is built once the run folder is known.
+
+    Args:
+        spec: The plugin.
+        args: Command-line arguments, without ``fit`` itself.
+    """
+
+    model: RecModule
+    datamodule: RecDataModule
+
+    def __init__(self, spec: ModelSpec, args: Sequence[str]) -> None:
+        module = registry.load_target(spec, "module")
+        if not (isinstance(module, type) and issubclass(module, RecModule) and module.task == spec.task):
+            raise RecflowError(
+                f"Plugin {spec.name!r}: {spec.module} must be a RankingModule, RatingModule or ClosedFormModule "
+                f"with task = {spec.task!r}."
+            )
+        self.spec, self.module = spec, module
+        try:
+            super().__init__(
+                module,
+                RecDataModule,
+                save_config_callback=None,
+                trainer_defaults={
+                    "max_epochs": module.default_max_epochs,
+                    "num_sanity_val_steps": 0,
+                    "enable_model_summary": False,
+                    "enable_progress_bar": False,
+                    "log_every_n_steps": 1_000_000_000,
+                    "devices": 1,
+                },
+                seed_everything_default=False,
+                parser_kwargs={
+                    "exit_on_error": False,
+                    "allow_abbrev": False,
+                    "description": f"Fit {spec.name}: {spec.summary}.",
+                },
+                args=_without_program_arguments(args),
+                run=False,
+                load_from_checkpoint_support=False,
+            )
+        except ArgumentError as error:
+            raise RecflowError(_one_line(str(error), self.parser)) from error
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """See LightningCLI."""
+        return super().init_parser(**kwargs, prog=f"recflow fit --plugin {self.spec.name}", dump_header=None)
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Everything that is neither the model's, the data's nor the trainer's."""
+        parser.add_argument("--plugin", type=str, help="The model; `recflow plugins` lists them.")
+        parser.add_argument("--seed", type=int, default=42, help="Fixes initialisation, batches and negatives.")
+        parser.add_argument("--name", type=str | None, default=None, help="The run's name; by default, the time.")
+        parser.add_argument("--runs_dir", type=str, default="runs", help="Where run folders go.")
+        parser.add_argument(
+            "--monitor",
+            type=str | None,
+            default=None,
+            help=f"The validation metric that picks the best epoch (default: {self.module.monitor}).",
+        )
+        parser.add_argument(
+            "--patience", type=int, default=20, help="Validations without improvement before training stops."
+        )
+        parser.add_argument(
+            "--test", action=ActionYesNo(no_prefix="no-"), default=True, help="Whether to measure the test part."
+        )
+        parser.add_argument(
+            "--threads",
+            type=int | None,
+            default=None,
+            help="CPU threads (default: one per core). On a busy machine fewer are faster: OpenMP's threads wait by "
+            "spinning; OMP_WAIT_POLICY=passive helps, too.",
+        )
+        parser.add_class_arguments(MetricsConfig, "metrics")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Sizes flow from the data to the model."""
+        for size in ("num_users", "num_items"):
+            parser.link_arguments(f"data.{size}", f"model.{size}", apply_on="instantiate")
+
+    def _set_seed(self) -> None:
+        """LightningCLI's own seeding is by another key."""
+        pl.seed_everything(self.config["seed"], verbose=False)
+
+    def instantiate_classes(self) -> None:
+        """Build data and model; what they refuse is a mistake in the configuration."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*will be overridden by.*")
+            try:
+                super().instantiate_classes()
+            except (ValueError, TypeError) as error:
+                raise RecflowError(f"The configuration of {self.spec.name} cannot be used: {error}") from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """Wait: the trainer needs the run folder."""
+        return None
+
+    def build_trainer(self, **settings: Any) -> pl.Trainer:
+        """Make the trainer.
+
+        Args:
+            settings: What the configuration does not say: folder, logger, callbacks (added to the configured ones).
+        """
+        chosen = dict(self.config_init["trainer"])
+        callbacks = [*(chosen.pop("callbacks") or []), *settings.pop("callbacks")]
+        if chosen.get("logger") is None:
+            chosen["logger"] = settings.pop("logger")
+        try:
+            return pl.Trainer(**{**chosen, **settings, "callbacks": callbacks})
+        except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+            raise RecflowError(f"The trainer cannot be set up: {error}") from error
+
+    def dump(self) -> str:
+        """The resolved configuration as YAML; ``recflow fit --config`` reads it back."""
+        return str(self.parser.dump(self.config, skip_none=False))
+
+
+def parse(args: Sequence[str]) -> FitConfiguration:
+    """Find the plugin in some arguments, and parse them by its parser.
+
+    Raises:
+        RecflowError: If an argument or a configuration file is wrong.
+    """
+    args = _rewrite_data(args)
+    return FitConfiguration(registry.load(_plugin_name(args)), args)
+
+
+def resume_arguments(config: Path, args: Sequence[str]) -> list[str]:
+    """The arguments that continue a run, plus what may be changed on the way.
+
+    Raises:
+        RecflowError: If anything else is to be changed.
+    """
+    wrong = [arg for arg in args if arg.startswith("--") and not arg.startswith(_RESUME_MAY_CHANGE)]
+    if wrong:
+        raise RecflowError(
+            f"A resumed run keeps its configuration, but for trainer.*, patience and threads; got {' '.join(wrong)}."
+        )
+    return ["--config", str(config), *args]
+
+
+def _plugin_name(args: Sequence[str]) -> str:
+    """The plugin is needed before there is a parser: its class makes the parser."""
+    named = _values(args, "--plugin")
+    if named:
+        return named[-1]
+    for path in _values(args, "--config") + _values(args, "-c"):
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise RecflowError(f"The configuration file {path} cannot be read: {error.strerror}.") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RecflowError(f"The configuration file {path} is not YAML: {' '.join(str(error).split())}") from error
+        if isinstance(content, dict) and content.get("plugin"):
+            return str(content["plugin"])
+    raise RecflowError(f"No plugin is named: give --plugin NAME, one of {', '.join(registry.names())}.")
+
+
+def _values(args: Sequence[str], option: str) -> list[str]:
+    following = [value for arg, value in pairwise(args) if arg == option]
+    return following + [arg.partition("=")[2] for arg in args if arg.startswith(f"{option}=")]
+
+
+def _rewrite_data(args: Sequence[str]) -> list[str]:
+    """``--data X`` means ``--data.name X``: jsonargparse would take it for a configuration file."""
+    return [re.sub(r"^--data(?==|$)", "--data.name", arg) for arg in args]
+
+
+def _without_program_arguments(args: Sequence[str]) -> list[str]:
+    """LightningCLI warns when it is given arguments while the program has some of its own, as ours always has."""
+    warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
+    return list(args)
+
+
+def _one_line(message: str, parser: LightningArgumentParser) -> str:
+    """The parser's message without Python's words, and with help for a misspelt key."""
+    text = " ".join(message.split())
+    text = re.sub(r'^Parser key "([^"]+)":', r"\1:", text)
+    text = re.sub(r"Expected an? <class '(\w+)'>", r"expected \1", text)
+    text = re.sub(r"Expected a typing\.Literal\[([^\]]+)\]", r"expected one of \1", text)
+    text = re.sub(r"\. Got value: (.*)$", r", got \1", text)
+    known = [action.dest for action in parser._actions]
+    for word in re.findall(r"[\w]+(?:\.[\w]+)+|(?<=--)\w+", text):
+        close = difflib.get_close_matches(word, known, n=1)
+        if word not in known and close:
+            return f"{text}; did you mean --{close[0]}?"
+    return text

@@ -1,0 +1,241 @@
+"""The bases that models stand on: training and validation steps, ranking, metrics and optimizer live here, once."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import lightning.pytorch as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recflow.data.batches import (
+    Batches,
+    BPRBatch,
+    BPRBatches,
+    NegativeSampler,
+    RatingBatch,
+    RatingBatches,
+    epoch_generator,
+)
+from recflow.data.dataset import Dataset
+from recflow.errors import RecflowError
+from recflow.metrics.evaluate import Evaluator, MetricsConfig, UserChunks
+from recflow.ranking.rankers import Ranker
+from recflow.spec import Task
+from recflow.training.losses import bpr_loss
+
+_LOSS_CHUNK = 2**18
+
+
+class RecModule(pl.LightningModule, ABC):
+    """What all models share. Models subclass one of the three bases below, not this class.
+
+    Class attributes:
+        task: ``"ranking"`` or ``"rating"``.
+        default_max_epochs: Epochs unless ``--trainer.max_epochs`` says otherwise; early stopping may end sooner.
+        monitor: The validation metric that picks the best epoch unless ``--monitor`` names another.
+
+    Attributes:
+        data: The dataset, from :meth:`attach` on.
+        seed: The run's seed.
+    """
+
+    task: ClassVar[Task]
+    default_max_epochs: ClassVar[int] = 200
+    monitor: ClassVar[str] = "val/ndcg@10"
+
+    data: Dataset
+    seed: int
+
+    def attach(self, data: Dataset, seed: int = 0, metrics: MetricsConfig | None = None) -> None:
+        """Give the model its data. The trainer does so through :meth:`setup`; tests and baselines call it directly.
+
+        Args:
+            data: The prepared dataset; on the device where the model will run.
+            seed: With the epoch's number, fixes every random choice.
+            metrics: What validation measures.
+        """
+        self.data, self.seed = data, seed
+        self._metrics_config = metrics
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of one batch, a scalar; the base logs it as ``train/loss`` and ``val/loss``."""
+
+    @abstractmethod
+    def batches(self, data: Dataset) -> Batches:
+        """One epoch's batches."""
+
+    @abstractmethod
+    def ranker(self) -> Ranker:
+        """The model as it stands, as a ranker on the model's device, detached from the graph of gradients."""
+
+    @abstractmethod
+    def held_out_batches(self) -> Sequence[Any]:
+        """Batches of the validation part for ``val/loss``, the same ones every time."""
+
+    def setup(self, stage: str) -> None:
+        """Called by Lightning: moves the data to the trainer's device."""
+        self.data.to(self.trainer.strategy.root_device)
+
+    def validation_users(self) -> UserChunks:
+        """Users to rank for in validation, in chunks; none if there is no validation part."""
+        self._evaluator = Evaluator(self.data, "val", self.task, self._metrics_config)
+        self._held_out = self.held_out_batches()
+        return self._evaluator.chunks()
+
+    def configure_optimizers(self) -> Any:
+        """Adam at ``lr``, unless ``--optimizer`` names any other of ``torch.optim``."""
+        if "lr" not in self.hparams:
+            raise RecflowError(f"{type(self).__name__} has no lr: give it one, or name an optimizer by --optimizer.")
+        return torch.optim.Adam(self.parameters(), lr=self.hparams["lr"], fused=True)
+
+    def on_train_epoch_start(self) -> None:
+        """Make dropout and its like follow (seed, epoch), so that a resumed run repeats an unbroken one."""
+        torch.manual_seed(epoch_generator(self.seed, self.current_epoch).initial_seed())
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        """One batch's loss."""
+        loss = self.loss(batch)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Stop at once if training has diverged."""
+        loss = self.trainer.callback_metrics.get("train/loss")
+        if loss is not None and not bool(loss.isfinite()):
+            raise RecflowError(f"The training loss is {float(loss)}: training diverged; try a smaller model.lr.")
+
+    def on_validation_epoch_start(self) -> None:
+        """Freeze the model into a ranker, once for all users."""
+        self._evaluator.begin(self.ranker())
+
+    def validation_step(self, users: Tensor, batch_idx: int) -> None:
+        """Rank for some users."""
+        self._evaluator.update(users)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log ``val/loss`` and the metrics."""
+        with torch.no_grad():
+            total = sum((float(self.loss(batch)) * len(batch[0]) for batch in self._held_out), 0.0)
+        count = sum(len(batch[0]) for batch in self._held_out)
+        values = {"loss": total / count if count else float("nan")} | self._evaluator.compute().metrics
+        self.log_dict({f"val/{name}": value for name, value in values.items()})
+
+
+class RankingModule(RecModule):
+    """Base of models that learn by gradients from which items a user liked. Default loader: BPR triples."""
+
+    task = "ranking"
+
+    def batches(self, data: Dataset) -> Batches:
+        """Triples of user, liked item, and an item the user has not interacted with."""
+        negatives = NegativeSampler(data.train.users, data.train.items, data.num_items)
+        return BPRBatches(data.positives.users, data.positives.items, negatives, data.batch_size, self.seed)
+
+    def held_out_batches(self) -> Sequence[BPRBatch]:
+        """The relevant validation rows, each with one negative, the same ones for every seed."""
+        return _held_out_triples(self.data)
+
+
+class RatingModule(RecModule):
+    """Base of models that learn by gradients to predict ratings. Default loader: ratings; default monitor: RMSE."""
+
+    task = "rating"
+    monitor = "val/rmse"
+
+    def batches(self, data: Dataset) -> Batches:
+        """Training ratings in random order."""
+        return RatingBatches(*data.train, data.batch_size, self.seed)
+
+    def held_out_batches(self) -> Sequence[RatingBatch]:
+        """The validation ratings."""
+        return _held_out_ratings(self.data)
+
+
+class ClosedFormModule(RecModule):
+    """Base of models that are solved, not descended: one :meth:`sweep` is one epoch, on a single device.
+
+    What a sweep finds goes into buffers, so that checkpoints hold it. Lightning runs its automatic optimisation with
+    a step that returns None: under manual optimisation its step count would stay at 0 and no checkpoint be saved.
+    """
+
+    default_max_epochs = 1
+
+    @abstractmethod
+    def sweep(self) -> float | None:
+        """Run one sweep over the training data; may return a training loss, which is logged as ``train/loss``."""
+
+    def loss(self, batch: Any) -> Tensor:
+        """How well the ranker fits held-out rows: mean squared error, or BPR between liked and sampled items."""
+        ranker = self._evaluator.ranker
+        if self.task == "rating":
+            return F.mse_loss(ranker.predict(batch.users, batch.items), batch.ratings)
+        users, row = batch.users.unique(return_inverse=True)
+        pos, neg = [], []
+        step = max(1, _LOSS_CHUNK * 64 // ranker.num_items)
+        for start in range(0, len(users), step):  # a few users' scores at a time
+            scores = ranker.score(users[start : start + step])
+            inside = ((row >= start) & (row < start + step)).nonzero().flatten()
+            local = row[inside] - start
+            pos.append(scores[local, batch.items[inside]])
+            neg.append(scores[local, batch.negatives[inside]])
+        return bpr_loss(torch.cat(pos), torch.cat(neg))
+
+    def batches(self, data: Dataset) -> Batches:
+        """One empty batch: the sweep goes over the data itself."""
+        return _OneSweep()
+
+    def held_out_batches(self) -> Sequence[Any]:
+        """What :meth:`loss` is measured on."""
+        return _held_out_ratings(self.data) if self.task == "rating" else _held_out_triples(self.data)
+
+    def configure_optimizers(self) -> None:
+        """No optimizer."""
+
+    def setup(self, stage: str) -> None:
+        """Called by Lightning: one device only."""
+        if self.trainer.world_size > 1:
+            raise RecflowError(
+                f"{type(self).__name__} is solved in closed form by one process; got {self.trainer.world_size}: "
+                "set --trainer.devices 1."
+            )
+        super().setup(stage)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """One sweep."""
+        loss = self.sweep()
+        if loss is not None:
+            self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=1)
+
+
+class _OneSweep:
+    """A loader of one batch that holds nothing."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Any:
+        yield ()
+
+
+def _held_out_triples(data: Dataset) -> Sequence[BPRBatch]:
+    rows = data.relevant("val")
+    if len(rows.users) == 0:
+        return []
+    known = [data.rows[part] for part in ("train", "val")]
+    users, items = (torch.cat([getattr(part, name) for part in known]) for name in ("users", "items"))
+    sampler = NegativeSampler(users, items, data.num_items)
+    negatives = sampler(rows.users, epoch_generator(0, 0, rows.users.device))
+    triples = (rows.users, rows.items, negatives)
+    return [BPRBatch(*chunk) for chunk in zip(*(torch.split(tensor, _LOSS_CHUNK) for tensor in triples), strict=True)]
+
+
+def _held_out_ratings(data: Dataset) -> Sequence[RatingBatch]:
+    return [
+        RatingBatch(*chunk)
+        for chunk in zip(*(torch.split(tensor, _LOSS_CHUNK) for tensor in data.rows["val"]), strict=True)
+    ]
