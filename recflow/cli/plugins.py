@@ -1,0 +1,76 @@
+"""``recflow plugins``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from recflow import registry
+from recflow.cli.main import Parser
+
+
+def run(argv: Sequence[str]) -> int:
+    """List the plugins, or show one."""
+    parser = Parser(prog="recflow plugins", description="List the models, or show one with its hyper-parameters.")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="show this model's hyper-parameters")
+    args = parser.parse_args(argv)
+    return _show(args.name) if args.name else _list()
+
+
+def _list() -> int:
+    console = Console()
+    table = Table(box=None, pad_edge=False, padding=(0, 2))
+    for column in ("plugin", "task", "what it is", "from"):
+        table.add_column(column, overflow="fold", style="dim" if column == "from" else None)
+    for listed in registry.listing():
+        if listed.spec is None:
+            table.add_row(listed.name, "[red]broken[/]", listed.problem, listed.owner)
+        else:
+            table.add_row(f"[bold]{listed.name}[/]", listed.spec.task, listed.spec.summary, listed.owner)
+    console.print(table)
+    console.print("\n[dim]recflow plugins NAME shows one; recflow fit --plugin NAME fits it[/]")
+    return 0
+
+
+def _show(name: str) -> int:
+    console = Console()
+    spec = registry.load(name)
+    module = registry.load_target(spec, "module")
+    console.print(f"[bold]{spec.name}[/]  ({spec.task})\n{spec.summary}")
+    if spec.paper:
+        console.print(f"[dim]{spec.paper}[/]")
+    table = Table(title="hyper-parameters", title_justify="left", box=None, pad_edge=False, padding=(0, 2))
+    for column in ("setting", "type", "default", "meaning", "search space"):
+        table.add_column(column, overflow="fold")
+    meanings = _documented_arguments(module)
+    space = registry.load_target(spec, "search_space") if spec.search_space else {}
+    for parameter in inspect.signature(module.__init__).parameters.values():
+        if parameter.name in {"self", "num_users", "num_items"}:
+            continue
+        default = "" if parameter.default is inspect.Parameter.empty else repr(parameter.default)
+        where = space.get(f"model.{parameter.name}", "")
+        kind = getattr(parameter.annotation, "__name__", str(parameter.annotation))
+        table.add_row(f"--model.{parameter.name}", kind, default, meanings.get(parameter.name, ""), _range(where))
+    console.print(table)
+    console.print(f"\n[dim]by default up to {module.default_max_epochs} epochs, the best by {module.monitor}[/]")
+    return 0
+
+
+def _documented_arguments(module: type) -> dict[str, str]:
+    from docstring_parser import parse
+
+    return {entry.arg_name: entry.description or "" for entry in parse(inspect.getdoc(module) or "").params}
+
+
+def _range(distribution: object) -> str:
+    """An Optuna distribution as people write it."""
+    if not distribution:
+        return ""
+    choices = getattr(distribution, "choices", None)
+    if choices is not None:
+        return ", ".join(map(str, choices))
+    low, high = (getattr(distribution, end) for end in ("low", "high"))
+    return f"{low:g} … {high:g}{' (log)' if getattr(distribution, 'log', False) else ''}"

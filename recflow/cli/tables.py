@@ -1,0 +1,69 @@
+"""Tables as people read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from recflow.ranking.catalog import Item
+from recflow.ranking.recommender import Recommendation
+
+_ERRORS = ("rmse", "mae")
+_SHOWN = ("ndcg", "recall", "hit", "mrr", "coverage")  # the others stand in metrics.json
+
+
+def metrics_table(rows: Mapping[str, Mapping[str, float]], title: str) -> Table:
+    """One row a model: rating errors, then the chief ranking metrics at one cut-off, the best value of each in bold.
+
+    Args:
+        rows: Metrics by model; the first row is the model that the table is about.
+        title: Line above the table.
+    """
+    first = next(iter(rows.values()))
+    cutoffs = sorted({int(name.partition("@")[2]) for name in first if re.search(r"@\d+$", name)})
+    k = 10 if 10 in cutoffs else cutoffs[0]
+    names = [name for name in first if name in _ERRORS or name == "auc"] + [f"{name}@{k}" for name in _SHOWN]
+    table = _table(title)
+    table.add_column("model", no_wrap=True)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    best = {name: _best(name, [row[name] for row in rows.values() if name in row]) for name in names}
+    for model, row in rows.items():
+        cells = [
+            f"[bold]{row[name]:.4f}[/]" if row.get(name) == best[name] else f"{row[name]:.4f}" if name in row else "n/a"
+            for name in names
+        ]
+        table.add_row(model, *cells)
+    return table
+
+
+def print_recommendations(
+    console: Console, recommendations: Sequence[Recommendation], title: str, reasons: bool = False
+) -> None:
+    """Print a ranked list: rank, title, genres, score and, if asked, why."""
+    table = _table(title)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("title", overflow="fold")
+    table.add_column("genres", style="cyan", overflow="fold")
+    table.add_column("score", justify="right")
+    if reasons:
+        table.add_column("because you liked", style="dim", overflow="fold")
+    for rank, found in enumerate(recommendations, start=1):
+        why = ["; ".join(found.because)] if reasons else []
+        table.add_row(str(rank), _title(found.item), ", ".join(found.item.genres), f"{found.score:.3f}", *why)
+    console.print(table)
+
+
+def _title(item: Item) -> str:
+    return item.title if str(item.item_id) == item.title else f"{item.title} [dim]{item.item_id}[/]"
+
+
+def _best(name: str, values: Iterable[float]) -> float:
+    return min(values) if name in _ERRORS else max(values)
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
