@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from recflow.ranking.catalog import Item
 from recflow.ranking.recommender import Recommendation
 
 _ERRORS = ("rmse", "mae")
@@ -46,6 +45,7 @@ def print_recommendations(
     """Print a ranked list: rank, title, genres, score and, if asked, why."""
     table = _table(title)
     table.add_column("#", justify="right", style="dim")
+    table.add_column("id", justify="right", style="dim")
     table.add_column("title", overflow="fold")
     table.add_column("genres", style="cyan", overflow="fold")
     table.add_column("score", justify="right")
@@ -53,12 +53,15 @@ def print_recommendations(
         table.add_column("because you liked", style="dim", overflow="fold")
     for rank, found in enumerate(recommendations, start=1):
         why = ["; ".join(found.because)] if reasons else []
-        table.add_row(str(rank), _title(found.item), ", ".join(found.item.genres), f"{found.score:.3f}", *why)
+        table.add_row(
+            str(rank),
+            str(found.item.item_id),
+            found.item.title,
+            ", ".join(found.item.genres),
+            f"{found.score:.3f}",
+            *why,
+        )
     console.print(table)
-
-
-def _title(item: Item) -> str:
-    return item.title if str(item.item_id) == item.title else f"{item.title} [dim]{item.item_id}[/]"
 
 
 def _best(name: str, values: Iterable[float]) -> float:

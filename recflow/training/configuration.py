@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import yaml
-from jsonargparse import ActionYesNo, ArgumentError
+from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
@@ -91,7 +91,7 @@ class FitConfiguration(LightningCLI):
             "--patience", type=int, default=20, help="Validations without improvement before training stops."
         )
         parser.add_argument(
-            "--test", action=ActionYesNo(no_prefix="no-"), default=True, help="Whether to measure the test part."
+            "--test", type=bool, default=True, help="Whether to measure the test part; --no-test leaves it unread."
         )
         parser.add_argument(
             "--threads",
@@ -141,7 +141,7 @@ class FitConfiguration(LightningCLI):
 
     def dump(self) -> str:
         """The resolved configuration as YAML; ``recflow fit --config`` reads it back."""
-        return str(self.parser.dump(self.config, skip_none=False))
+        return str(self.parser.dump(self.config))
 
 
 def parse(args: Sequence[str]) -> FitConfiguration:
@@ -150,7 +150,7 @@ def parse(args: Sequence[str]) -> FitConfiguration:
     Raises:
         RecflowError: If an argument or a configuration file is wrong.
     """
-    args = _rewrite_data(args)
+    args = [_rewrite(arg) for arg in args]
     return FitConfiguration(registry.load(_plugin_name(args)), args)
 
 
@@ -190,9 +190,9 @@ def _values(args: Sequence[str], option: str) -> list[str]:
     return following + [arg.partition("=")[2] for arg in args if arg.startswith(f"{option}=")]
 
 
-def _rewrite_data(args: Sequence[str]) -> list[str]:
-    """``--data X`` means ``--data.name X``: jsonargparse would take it for a configuration file."""
-    return [re.sub(r"^--data(?==|$)", "--data.name", arg) for arg in args]
+def _rewrite(arg: str) -> str:
+    """``--data X`` means ``--data.name X``: jsonargparse would take X for a configuration file."""
+    return "--test=false" if arg == "--no-test" else re.sub(r"^--data(?==|$)", "--data.name", arg)
 
 
 def _without_program_arguments(args: Sequence[str]) -> list[str]:

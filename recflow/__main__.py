@@ -1,0 +1,7 @@
+"""``python -m recflow``."""
+
+import sys
+
+from recflow.cli import main
+
+sys.exit(main())
