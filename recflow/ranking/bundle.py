@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from recflow import registry
 from recflow.errors import RecflowError
@@ -69,11 +71,11 @@ def save_bundle(
     folder.parent.mkdir(parents=True, exist_ok=True)
     kind = _kind_of(ranker, plugin)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    older = Path(f"{scratch}-older")
     try:
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in ranker.state_dict().items()}
-        save_file(tensors, scratch / _WEIGHTS)
+        save_file(_apart(ranker.state_dict()), scratch / _WEIGHTS)
         if histories is not None:
-            save_file({name: t.cpu().contiguous() for name, t in histories._asdict().items()}, scratch / _HISTORIES)
+            save_file(_apart(histories._asdict()), scratch / _HISTORIES)
         write_catalog(scratch / _CATALOG, items, user_ids)
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -85,14 +87,15 @@ def save_bundle(
         }
         (scratch / _MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         scratch.chmod(0o755)  # mkdtemp's 0700 would keep a service under another account out
-        older = Path(f"{scratch}-older")
         if folder.exists():
             os.replace(folder, older)
         os.replace(scratch, folder)
-        shutil.rmtree(older, ignore_errors=True)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
+        if older.exists() and not folder.exists():
+            os.replace(older, folder)
         raise
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def load_bundle(folder: Path) -> Bundle:
@@ -105,10 +108,11 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
         version, sums = manifest["format_version"], dict(manifest["sha256"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RecflowError(f"{folder} holds no {_MANIFEST}: it is not a bundle, or its run has not finished.") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecflowError(f"{folder / _MANIFEST} cannot be read: {error}; fit the model again.") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise RecflowError(f"{folder / _MANIFEST} cannot be read: {reason}; fit the model again.") from error
     if version != FORMAT_VERSION:
         raise RecflowError(
             f"{folder} is of bundle format {version!r}; this recflow reads format {FORMAT_VERSION}: "
@@ -123,14 +127,28 @@ def load_bundle(folder: Path) -> Bundle:
     if not {_WEIGHTS, _CATALOG} <= sums.keys():
         raise RecflowError(f"{folder / _MANIFEST} names no checksum for {_WEIGHTS} or {_CATALOG}.")
 
-    ranker_class = _ranker_class(str(manifest["ranker"]))
+    kind = str(manifest.get("ranker"))
+    ranker_class = _ranker_class(kind)
     try:
+        about = {"plugin": manifest["plugin"], **manifest["about"]}
         ranker = ranker_class.rebuild(manifest["settings"], load_file(folder / _WEIGHTS))
         histories = Histories(**load_file(folder / _HISTORIES)) if _HISTORIES in sums else None
-    except (SafetensorError, TypeError, ValueError, KeyError) as error:
-        raise RecflowError(f"{folder} does not fit its ranker {manifest['ranker']!r}: {error}") from error
-    about = {"plugin": manifest["plugin"], **manifest["about"]}
-    return Bundle(ranker.eval(), histories, Catalog(folder / _CATALOG), about)
+        catalog = Catalog(folder / _CATALOG)
+    except (SafetensorError, sqlite3.Error, IndexError, KeyError, TypeError, ValueError) as error:
+        raise RecflowError(f"{folder} does not fit its ranker {kind!r}: {type(error).__name__}: {error}") from error
+    return Bundle(ranker.eval(), histories, catalog, about)
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, each in memory of its own: safetensors refuses those that overlap."""
+    apart: dict[str, Tensor] = {}
+    taken = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        place = plain.untyped_storage().data_ptr()
+        apart[name] = plain.clone() if place in taken else plain
+        taken.add(place)
+    return apart
 
 
 def _kind_of(ranker: Ranker, plugin: str) -> str:

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 import sqlite3
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ CREATE UNIQUE INDEX items_by_id ON items (item_id);
 CREATE INDEX items_by_key ON items (key);
 CREATE UNIQUE INDEX users_by_id ON users (user_id);
 """
+_ARTICLES = "the|a|an|la|le|les|il|el|das|der|die"
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,9 @@ class Catalog:
 
     def items(self, items: Sequence[int]) -> list[Item]:
         """What is known of some items, in the order given."""
-        marks = ",".join("?" * len(items))
-        rows = self._connection.execute(f"SELECT * FROM items WHERE item IN ({marks})", list(items)).fetchall()
+        # one array, not one parameter each: SQLite allows only so many of those
+        query = "SELECT * FROM items WHERE item IN (SELECT value FROM json_each(?))"
+        rows = self._connection.execute(query, [json.dumps(list(items))]).fetchall()
         found = {row[0]: _item(row) for row in rows}
         return [found[item] for item in items]
 
@@ -101,8 +104,8 @@ class Catalog:
     def find(self, text: Id) -> Item:
         """The item that a person means by an id or a title.
 
-        A title is matched without regard to case, to a leading or trailing article (``The Matrix`` is
-        ``Matrix, The``), and, if that leaves no doubt, to the year.
+        A title is matched without regard to case, to where its article stands (``The Matrix`` is ``Matrix, The``),
+        and, if that leaves no doubt, to the year; if nothing fits so, without regard to the article at all.
 
         Raises:
             UnknownItemError: If nothing, or more than one item, fits.
@@ -119,6 +122,7 @@ class Catalog:
                 "SELECT * FROM items WHERE key >= ? AND key < ? AND key LIKE ? ESCAPE '\\' ORDER BY popularity DESC",
                 [f"{key} (", f"{key} )", f"{prefix} (____)"],
             ).fetchall()
+        rows = rows or self._but_for_the_article(key)
         if len(rows) == 1:
             return _item(rows[0])
         if rows:
@@ -131,6 +135,15 @@ class Catalog:
     def popularity(self) -> list[int]:
         """The number of known interactions of each item, by item index."""
         return [row[0] for row in self._connection.execute("SELECT popularity FROM items ORDER BY item")]
+
+    def _but_for_the_article(self, key: str) -> list[tuple[Any, ...]]:
+        bare = re.sub(rf"^({_ARTICLES}) ", "", key)
+        alike = re.compile(rf"(({_ARTICLES}) )?{re.escape(bare)}( \(\d{{4}}\))?")
+        keys = self._connection.execute("SELECT item, key FROM items ORDER BY popularity DESC")
+        fitting = [item for item, known in keys.fetchall() if alike.fullmatch(known)]
+        return [
+            row for item in fitting for row in self._connection.execute("SELECT * FROM items WHERE item = ?", [item])
+        ]
 
     def _close_titles(self, key: str) -> list[str]:
         titles = dict(self._connection.execute("SELECT key, title FROM items ORDER BY popularity"))
@@ -161,8 +174,8 @@ def title_key(title: str) -> str:
     >>> title_key("Matrix, The (1999)"), title_key("the matrix (1999)")
     ('the matrix (1999)', 'the matrix (1999)')
     """
-    key = " ".join(title.casefold().split())
-    moved = re.fullmatch(r"(.*), (the|a|an|la|le|les|il|el|das|der|die)( \(\d{4}\))?", key)
+    key = " ".join(unicodedata.normalize("NFC", title).casefold().split())
+    moved = re.fullmatch(rf"(.*), ({_ARTICLES})( \(\d{{4}}\))?", key)
     return f"{moved[2]} {moved[1]}{moved[3] or ''}" if moved else key
 
 

@@ -44,7 +44,7 @@ class Ranker(nn.Module, ABC):
             candidates: Item indices, int64, shape ``[candidates]``; all items if None.
 
         Returns:
-            Raw scores, float32, shape ``[batch, candidates]``.
+            Raw scores, float32, shape ``[batch, candidates]``, in memory of their own: evaluation masks them in place.
         """
 
     @abstractmethod
@@ -203,7 +203,7 @@ class FactorRanker(Ranker):
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
         """See :meth:`Ranker.explain`; the same numbers, without folding in once for each item of the history."""
         length, dim = len(items), self.item_factors.shape[1]
-        if length < 2 or dim == 0:
+        if length < 2 or dim == 0 or self.reg == 0:
             return super().explain(items, ratings, item)
         if self.fold_in_factors is not None:
             parts = self.fold_in_factors[items] @ self.item_factors[item]  # [history]
@@ -244,18 +244,21 @@ class FactorRanker(Ranker):
         if self.fold_in_factors is not None:
             return self.item_bias.new_zeros(()), self.fold_in_factors[items].sum(0) / len(items) ** 0.5
         factors, target, ridge = self._regression(items, ratings)
-        ridge = ridge * len(items) ** self.reg_exponent
-        solution = torch.linalg.solve(factors.T @ factors + torch.diag(ridge), factors.T @ target).float()
+        system = factors.T @ factors + torch.diag(ridge * len(items) ** self.reg_exponent)
+        if self.reg == 0 and dim:  # a short history leaves some weights open: the smallest solution
+            solution = (torch.linalg.pinv(system, hermitian=True) @ (factors.T @ target)).float()
+        else:
+            solution = torch.linalg.solve(system, factors.T @ target).float()
         return (solution[dim] if self.reg_bias is not None else solution.new_zeros(())), solution[:dim]
 
     def _regression(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The fold-in's inputs, ``[history, weights]``, targets, ``[history]``, and penalties, ``[weights]``."""
         factors = self.item_factors[items].double()  # [history, dim]
-        target = torch.ones_like(factors[:, 0]) if ratings is None else ratings.to(factors)
+        target = factors.new_ones(len(items)) if ratings is None else ratings.to(factors)
         target = target - (self.mean + self.item_bias[items].double())
         ridge = factors.new_full((factors.shape[1],), self.reg)
         if self.reg_bias is not None:  # the bias is the weight of one more input that is always 1
-            factors = torch.cat([factors, torch.ones_like(factors[:, :1])], dim=1)  # [history, dim + 1]
+            factors = torch.cat([factors, factors.new_ones(len(items), 1)], dim=1)  # [history, dim + 1]
             ridge = torch.cat([ridge, ridge.new_tensor([self.reg_bias])])
         return factors, target, ridge
 

@@ -87,7 +87,7 @@ class Recommender:
         seen, ratings = self._resolve(rated)
         liked, stars = self._taste(seen, ratings)
         if len(liked) == 0:
-            return Answer("popular", self._best(self._popularity.clone(), seen, k))
+            return Answer("popular", self._best(self._popularity, seen, k))
         scores = self.ranker.score_history(liked, stars)
         return Answer("fold-in", self._best(scores, seen, k, (liked, stars) if reasons else None))
 
@@ -103,7 +103,7 @@ class Recommender:
             RecflowError: If k is below 1, or the model knows no similarity.
         """
         meant = self.catalog.find(item)
-        scores = self.ranker.similar(torch.tensor([meant.item]))[0].clone()
+        scores = self.ranker.similar(torch.tensor([meant.item]))[0]
         return meant, self._best(scores, torch.tensor([meant.item]), k)
 
     @cached_property
@@ -137,7 +137,7 @@ class Recommender:
     ) -> tuple[Recommendation, ...]:
         if k < 1:
             raise RecflowError(f"k must be at least 1, got {k}.")
-        scores[seen] = -torch.inf
+        scores = scores.index_fill(0, seen, -torch.inf)  # a copy: the scores may be the ranker's own memory
         best = top_k(scores[None], min(k, len(scores)))
         indices = [item for item in best.items[0].tolist() if item >= 0]
         because = [self._because(taste, item) if taste else () for item in indices]

@@ -1,0 +1,6 @@
+from recflow.testing import ModelConformance
+
+
+class TestTopPop(ModelConformance):
+    plugin = "toppop"
+    personalised = False

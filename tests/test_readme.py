@@ -1,0 +1,98 @@
+"""The README's commands and code do what it says."""
+
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+QUICK = ["--trainer.max_epochs", "3"]
+
+
+def commands():
+    blocks = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [shlex.split(line[2:], comments=True) for line in lines]
+
+
+def run(arguments, folder):
+    command = [sys.executable, "-m", "recflow", *arguments[1:]]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "experiments").symlink_to(ROOT / "experiments")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_commands_on_the_sample_work_in_their_order(folder):
+    """The `fit` on the sample runs in full, as a new user would; those after it ask the run it leaves."""
+    ran = []
+    for command in commands():
+        if command[0] != "recflow" or "--data" in command or "--config" in command or command[1] == "serve":
+            continue
+        done = run(command, folder)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        ran.append((command[1], done.stdout))
+    assert [name for name, _ in ran] == ["fit", "recommend", "recommend", "similar", "test"]
+    printed = re.search(r"^lightgcn +([\d.]+)", ran[0][1], re.MULTILINE)[1]
+    stated = re.search(r"^lightgcn +([\d.]+)", README, re.MULTILINE)[1]
+    assert float(printed) == pytest.approx(float(stated), abs=0.01)
+
+
+@pytest.mark.data
+def test_the_commands_on_real_data_work(folder):
+    ran = 0
+    for command in commands():
+        if command[0] == "recflow" and ("--data" in command or "--config" in command):
+            done = run([*command, *QUICK[: 0 if "bias-mf" in command else 2]], folder)
+            assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+            ran += 1
+    assert ran == 3
+
+
+def test_the_python_code_works(folder):
+    code = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_knows_its_targets():
+    for command in commands():
+        if command[0] == "make":
+            subprocess.run([command[0], "--dry-run", *command[1:]], check=True, capture_output=True, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_serve_answers_the_curl(folder):
+    curl = next(command for command in commands() if command[0] == "curl")
+    subprocess.run(
+        [sys.executable, "-m", "recflow", "fit", "--plugin", "popularity"], check=True, capture_output=True, cwd=folder
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen([sys.executable, "-m", "recflow", "serve", "--port", str(port)], cwd=folder)
+    try:
+        url = f"http://{curl[1].replace('localhost:3000', f'127.0.0.1:{port}')}"
+        for _ in range(120):
+            try:
+                with urllib.request.urlopen(url, timeout=5) as answer:
+                    assert b'"recommendations"' in answer.read()
+                return
+            except OSError:
+                time.sleep(0.5)
+        pytest.fail("the service did not answer within a minute")
+    finally:
+        server.terminate()
+        server.wait(20)
