@@ -39,8 +39,10 @@ def run(argv: Sequence[str]) -> int:
 
     finished = fit_from_arguments(argv, console)
     metrics = finished.metrics
-    chosen = f"best epoch {metrics['best_epoch']} of {metrics['epochs']}"
-    console.print(f"\n{chosen} by {metrics['monitor']}; trained in {metrics['train_seconds']:.1f} s")
+    chosen = f"best epoch {metrics['best_epoch']} by {metrics['monitor']}, of"
+    if not metrics["val"]:
+        chosen = "no validation part: the last epoch of"
+    console.print(f"\n{chosen} {metrics['epochs']}; trained in {metrics['train_seconds']:.1f} s", highlight=False)
     if "test" in metrics:
         rows = {metrics["plugin"]: metrics["test"], **metrics["baselines"]}
         console.print(metrics_table(rows, f"test part of {metrics['header']['dataset']}"))

@@ -116,11 +116,13 @@ class _Fit:
         self._announce()
         try:
             trainer, history, best_checkpoint = self._train()
-        except BaseException:
+        except BaseException as error:
             if not (self.run.path / "checkpoints" / "last.ckpt").is_file():
                 shutil.rmtree(self.run.path)  # nothing to go on with
             else:
                 self.console.print(f"\nbroken off; go on by: recflow fit --resume {self.run.path}", highlight=False)
+            if isinstance(error, SystemExit):  # what Lightning makes of Ctrl-C
+                raise KeyboardInterrupt from None
             raise
         best_epoch = self._load_best(best_checkpoint)
         ranker = self.model.ranker().eval()
@@ -182,6 +184,7 @@ class _Fit:
             default_root_dir=self.run.path,
             logger=TensorBoardLogger(self.run.path, name="", version="tensorboard", default_hp_metric=False),
             callbacks=callbacks,
+            **({} if self.validated else {"limit_val_batches": 0}),
         )
         self.model.attach(self.data, self.config["seed"], self.metrics)
         last = folder / "last.ckpt"
@@ -393,6 +396,7 @@ def _quiet_libraries() -> Iterator[None]:
             ".*Trying to infer the `batch_size`.*",
             ".*LightningCLI's args parameter.*",
             ".*smaller than the logging interval.*",
+            ".*You defined a `validation_step` but have no `val_dataloader`.*",
             ".*isinstance\\(treespec, LeafSpec\\).*",
         ):
             warnings.filterwarnings("ignore", message=message)

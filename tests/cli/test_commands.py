@@ -1,6 +1,7 @@
 """The commands as people type them."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -64,7 +65,7 @@ class TestFit:
         (folder / "printed.yaml").write_text(done.stdout)
         code, out, _ = recflow("fit", "--config", "printed.yaml", "--trainer.max_epochs", "1", "--name", "printed")
         assert code == 0
-        assert "of 1 by" in out
+        assert "of 1; trained" in out
 
 
 class TestOtherCommands:
@@ -178,3 +179,17 @@ def _seconds(*args):
     started = time.perf_counter()
     subprocess.run([sys.executable, "-m", "recflow", *args], capture_output=True, check=True)
     return time.perf_counter() - started
+
+
+def test_ctrl_c_leaves_a_run_that_can_go_on(folder):
+    command = [sys.executable, "-m", "recflow", "fit", "--plugin", "lightgcn", "--name", "interrupted"]
+    child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    last = folder / "runs" / "lightgcn" / "sample" / "interrupted" / "checkpoints" / "last.ckpt"
+    deadline = time.monotonic() + 60
+    while not last.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "go on by: recflow fit --resume runs/lightgcn/sample/interrupted" in out
+    assert err.strip() == "recflow: interrupted"
