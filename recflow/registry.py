@@ -90,8 +90,10 @@ def load_target(spec: ModelSpec, field: str) -> Any:
         raise RecflowError(f"Plugin {spec.name!r} names no {field}.")
     try:
         return load_object(target)
-    except (ImportError, AttributeError) as error:
-        raise RecflowError(f"Plugin {spec.name!r}: its {field} {target!r} cannot be imported: {error}") from error
+    except Exception as error:  # as in load(): a stranger's import may raise anything
+        raise RecflowError(
+            f"Plugin {spec.name!r}: its {field} {target!r} cannot be imported: {_one_line(error)}"
+        ) from error
 
 
 def _owners(name: str) -> list[metadata.EntryPoint]:

@@ -17,6 +17,8 @@ EXAMPLE = ROOT / "docs" / "examples" / "recflow_toppop"
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 RECFLOW = Path(sys.executable).with_name("recflow")
 
+FILES = sorted(str(path.relative_to(EXAMPLE)) for path in EXAMPLE.rglob("*") if path.suffix in {".py", ".toml"})
+
 #: A code block and, for a piece of a file, the file's name on the line above.
 BLOCKS = re.findall(r"(?:^`([^`\n]+)`\n\n)?^```(\w+)\n(.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
 
@@ -33,14 +35,15 @@ def site(tmp_path_factory) -> Path:
     return scratch / "site"
 
 
-def run(command: list[str | Path], cwd: Path, site: Path | None = None, width: int = 160) -> str:
+def run(command: list[str | Path], cwd: Path, site: Path | None = None) -> str:
     """Run a command that must succeed; its output."""
-    environment = dict(os.environ) | {"COLUMNS": str(width)} | ({"PYTHONPATH": str(site)} if site else {})
+    environment = dict(os.environ) | {"COLUMNS": "160"} | ({"PYTHONPATH": str(site)} if site else {})
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
+@pytest.mark.slow  # together, and pip may have to fetch the build tool
 class TestInstalled:
     def test_only_the_package_and_its_metadata_are_installed(self, site):
         assert sorted(path.name for path in site.iterdir()) == ["recflow_toppop", "recflow_toppop-0.1.0.dist-info"]
@@ -55,7 +58,7 @@ class TestInstalled:
         ]
 
     def test_the_tutorial_ends_with_that_very_line(self, site, tmp_path):
-        lines = run([RECFLOW, "plugins"], tmp_path, site, width=120).splitlines()
+        lines = run([RECFLOW, "plugins"], tmp_path, site).splitlines()
         shown = next(text for name, _, text in BLOCKS if "recflow-toppop 0.1.0" in text)
         (row,) = [line for line in lines if line.startswith("toppop")]
         assert re.split(r"  +", shown.strip()) == re.split(r"  +", row.strip())
@@ -123,7 +126,7 @@ class TestTutorial:
         assert len(BLOCKS) == len(re.findall(r"^```\w+$", TUTORIAL, re.MULTILINE))
         assert {kind for _, kind, _ in BLOCKS} == {"python", "toml", "console", "text"}
 
-    @pytest.mark.parametrize("name", sorted(str(path.relative_to(EXAMPLE)) for path in EXAMPLE.glob("**/*.[pt][yo]*")))
+    @pytest.mark.parametrize("name", FILES)
     def test_every_line_of_the_example_is_in_the_tutorial(self, name):
         shown = "\n".join(text for block, _, text in BLOCKS if block == name)
         missing = [line for line in (EXAMPLE / name).read_text(encoding="utf-8").splitlines() if line not in shown]

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recflow import registry
@@ -27,9 +28,11 @@ def _list() -> int:
         table.add_column(column, overflow="fold", style="dim" if column == "from" else None)
     for listed in registry.listing():
         if listed.spec is None:
-            table.add_row(listed.name, "[red]broken[/]", listed.problem, listed.owner)
+            table.add_row(escape(listed.name), "[red]broken[/]", escape(listed.problem), escape(listed.owner))
         else:
-            table.add_row(f"[bold]{listed.name}[/]", listed.spec.task, listed.spec.summary, listed.owner)
+            table.add_row(
+                f"[bold]{listed.name}[/]", listed.spec.task, escape(listed.spec.summary), escape(listed.owner)
+            )
     console.print(table)
     console.print("\n[dim]recflow plugins NAME shows one; recflow fit --plugin NAME fits it[/]")
     return 0
@@ -39,7 +42,7 @@ def _show(name: str) -> int:
     console = Console()
     spec = registry.load(name)
     module = registry.load_target(spec, "module")
-    console.print(f"[bold]{spec.name}[/]  ({spec.task})\n{spec.summary}")
+    console.print(f"[bold]{spec.name}[/]  ({spec.task})\n{escape(spec.summary)}")
     if spec.paper:
         console.print(f"[dim]{spec.paper}[/]")
     table = Table(title="hyper-parameters", title_justify="left", box=None, pad_edge=False, padding=(0, 2))
@@ -53,7 +56,9 @@ def _show(name: str) -> int:
         default = "" if parameter.default is inspect.Parameter.empty else repr(parameter.default)
         where = space.get(f"model.{parameter.name}", "")
         kind = getattr(parameter.annotation, "__name__", str(parameter.annotation))
-        table.add_row(f"--model.{parameter.name}", kind, default, meanings.get(parameter.name, ""), _range(where))
+        table.add_row(
+            f"--model.{parameter.name}", *map(escape, (kind, default, meanings.get(parameter.name, ""), _range(where)))
+        )
     console.print(table)
     console.print(f"\n[dim]by default up to {module.default_max_epochs} epochs, the best by {module.monitor}[/]")
     return 0

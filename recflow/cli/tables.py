@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from recflow.ranking.recommender import Recommendation
@@ -43,7 +44,7 @@ def print_recommendations(
     console: Console, recommendations: Sequence[Recommendation], title: str, reasons: bool = False
 ) -> None:
     """Print a ranked list: rank, title, genres, score and, if asked, why."""
-    table = _table(title)
+    table = _table(escape(title))
     table.add_column("#", justify="right", style="dim")
     table.add_column("id", justify="right", style="dim")
     table.add_column("title", overflow="fold")
@@ -52,12 +53,12 @@ def print_recommendations(
     if reasons:
         table.add_column("because you liked", style="dim", overflow="fold")
     for rank, found in enumerate(recommendations, start=1):
-        why = ["; ".join(found.because)] if reasons else []
+        why = [escape("; ".join(found.because))] if reasons else []
         table.add_row(
             str(rank),
             str(found.item.item_id),
             found.item.title,
-            ", ".join(found.item.genres),
+            escape(", ".join(found.item.genres)),
             f"{found.score:.3f}",
             *why,
         )

@@ -64,6 +64,12 @@ class ModelConformance:
         assert bool(scores.isfinite().all())
         assert not scores.requires_grad
 
+    def test_scores_are_handed_out_in_memory_of_their_own(self) -> None:
+        ranker, users = self._fitted().ranker(), torch.tensor([0, 1])
+        before = ranker.score(users).clone()
+        ranker.score(users).fill_(-torch.inf)  # as masking does
+        assert torch.equal(ranker.score(users), before)
+
     def test_scores_of_candidates_are_the_same_columns(self) -> None:
         ranker, candidates, liked = self._fitted().ranker(), torch.tensor([5, 0, 43]), torch.tensor([1, 2, 3])
         users = torch.arange(NUM_USERS)

@@ -157,7 +157,7 @@ class _Fit:
     def _announce(self) -> None:
         header = self.data.header()
         for notice in self.data.interactions.notices:
-            self.console.print(f"[yellow]{notice}[/]")
+            self.console.print(notice, style="yellow", markup=False, highlight=False)
         size = f"{header['users']:,} users, {header['items']:,} items, {len(self.data.interactions.table):,} ratings"
         default = " (the embedded sample: synthetic; choose other data by --data)" if self.data.name == "sample" else ""
         self.console.print(f"[bold]{self.spec.name}[/] on [bold]{self.data.name}[/]{default}: {size}")
