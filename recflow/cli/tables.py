@@ -57,7 +57,7 @@ def print_recommendations(
         table.add_row(
             str(rank),
             str(found.item.item_id),
-            found.item.title,
+            escape(found.item.title),
             escape(", ".join(found.item.genres)),
             f"{found.score:.3f}",
             *why,
