@@ -121,10 +121,10 @@ class Run:
         if not self.finished:
             raise RecflowError(f"{self.path} has not finished; go on by: recflow fit --resume {self.path}")
 
-    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file of the run, whole or not at all."""
+    def write_text(self, name: str, content: str) -> None:
+        """Write a file of the run, whole or not at all."""
         scratch = self.path / f".{name}.tmp"
-        scratch.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        scratch.write_text(content, encoding="utf-8")
         os.replace(scratch, self.path / name)
 
 

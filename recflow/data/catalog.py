@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import zipfile
 import zlib
@@ -225,7 +226,7 @@ def _download(dataset: Dataset, kept: Path, cache: Path) -> tuple[Path, tuple[st
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".new-", ignore_cleanup_errors=True) as temporary:
             archive = Path(temporary) / dataset.archive
-            pooch.HTTPDownloader(timeout=30)(dataset.url, str(archive), None)
+            pooch.HTTPDownloader(timeout=30, progressbar=sys.stderr.isatty())(dataset.url, str(archive), None)
             found = _unpack(dataset, archive, cache, source=dataset.url)
             archive.replace(kept)
             return found

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from recflow.data.dataset import Dataset, Part, Rows
 from recflow.errors import RecflowError
-from recflow.metrics.ranking import RankingMetrics, auc_per_user, relevant_hits
+from recflow.metrics.auc import auc_per_user
+from recflow.metrics.means import RankingMetrics
+from recflow.metrics.ranking import relevant_hits
 from recflow.metrics.rating import RatingMetrics
 from recflow.ranking.histories import Histories
 from recflow.ranking.rankers import Ranker

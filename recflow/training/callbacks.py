@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.pytorch.callbacks import EarlyStopping
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -123,3 +124,15 @@ class EpochProgress(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See Lightning."""
         self.best = tuple(state_dict["best"]) if state_dict["best"] else None
+
+
+class Patience(EarlyStopping):
+    """Early stopping that, resumed where it had already stopped, does not train another epoch."""
+
+    def __init__(self, monitor: str, mode: str, patience: int) -> None:
+        super().__init__(monitor, mode=mode, patience=patience, check_finite=False)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """See above."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,37 @@ def resume_arguments(config: Path, args: Sequence[str]) -> list[str]:
             f"A resumed run keeps its configuration, but for trainer.*, patience and threads; got {' '.join(wrong)}."
         )
     return ["--config", str(config), *args]
+
+
+def take_resume(args: Sequence[str]) -> tuple[list[str], Path | None]:
+    """Take ``--resume RUN`` out of some arguments.
+
+    Returns:
+        The other arguments, and the run's folder if one was named.
+
+    Raises:
+        RecflowError: If no folder follows.
+    """
+    rest, resumed = list(args), None
+    for place, arg in enumerate(rest):
+        if arg == "--resume" or arg.startswith("--resume="):
+            value = arg.partition("=")[2] or (rest[place + 1] if place + 1 < len(rest) else "")
+            if not value or value.startswith("--"):
+                raise RecflowError("--resume expects a run folder, such as --resume runs/lightgcn/ml-1m/first.")
+            resumed = Path(value)
+            del rest[place : place + (1 if "=" in arg else 2)]
+            break
+    return rest, resumed
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Write nested settings as command-line arguments: Python and the shell are parsed alike."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        elif value is not None:
+            text = str(value) if isinstance(value, str | Path) else json.dumps(value)
+            yield f"--{prefix}{name}={text}"
 
 
 def _plugin_name(args: Sequence[str]) -> str:

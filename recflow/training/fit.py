@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import difflib
 import json
-import logging
-import os
-import platform
 import shutil
-import subprocess
 import time
-import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import polars
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
@@ -28,18 +21,15 @@ from recflow import registry
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import Evaluation, MetricsConfig, evaluate
+from recflow.metrics.means import RankingMetrics
 from recflow.plots import plot_curves
-from recflow.ranking.bundle import save_bundle
-from recflow.ranking.catalog import Item
-from recflow.ranking.histories import Histories
-from recflow.ranking.rankers import FactorRanker, Ranker
-from recflow.runs import CONFIG, CURVES, HISTORY, PER_USER, Run, create_run, load_run
-from recflow.training.callbacks import EpochProgress, History, is_better_low
-from recflow.training.configuration import FitConfiguration, parse, resume_arguments
+from recflow.ranking.rankers import Ranker
+from recflow.runs import CONFIG, CURVES, HISTORY, METRICS, PER_USER, Run, create_run, load_run
+from recflow.training.callbacks import EpochProgress, History, Patience, is_better_low
+from recflow.training.configuration import FitConfiguration, flatten, parse, resume_arguments, take_resume
 from recflow.training.modules import RecModule
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from recflow.training.quiet import quiet_libraries
+from recflow.training.record import bundle_run, circumstances, log_finals
 
 BASELINES = ("popularity", "random")
 
@@ -75,14 +65,15 @@ def fit(
         >>> run.recommend(user=42, k=10)  # doctest: +SKIP
     """
     given = {"config": config, "resume": resume, "plugin": plugin, "data": data, **settings}
-    return fit_from_arguments(list(_flatten(given)), console)
+    return fit_from_arguments(list(flatten(given)), console)
 
 
 def fit_from_arguments(args: Sequence[str], console: Console | None = None) -> Run:
     """Fit from command-line arguments; see :func:`fit`."""
-    args, resumed = _take_resume(args)
+    args, folder = take_resume(args)
+    resumed = None if folder is None else load_run(folder)
     console = console or Console(quiet=True)
-    with _quiet_libraries():
+    with quiet_libraries():
         if resumed is None:
             configuration = parse(args)
         else:
@@ -111,8 +102,8 @@ class _Fit:
 
     def run_all(self) -> Run:
         """Train, choose the best epoch, test, and write the run folder."""
-        if not self.resumed:
-            (self.run.path / CONFIG).write_text(self.configuration.dump(), encoding="utf-8")
+        self.run.write_text(CONFIG, self.configuration.dump())
+        (self.run.path / METRICS).unlink(missing_ok=True)  # a finished run that is to go further
         self._announce()
         try:
             trainer, history, best_checkpoint = self._train()
@@ -125,8 +116,8 @@ class _Fit:
                 raise KeyboardInterrupt from None
             raise
         best_epoch = self._load_best(best_checkpoint)
-        ranker = self.model.ranker().eval()
-        self._write(trainer, history, ranker, best_epoch)
+        self.data.to(self.model.device)  # where the trainer has left the model
+        self._write(trainer, history, self.model.ranker().eval(), best_epoch)
         return self.run
 
     def _monitor(self) -> str:
@@ -149,8 +140,6 @@ class _Fit:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
 
     def _metric_names(self) -> list[str]:
-        from recflow.metrics.ranking import RankingMetrics
-
         names = list(RankingMetrics.names(self.metrics.ks, self.metrics.auc))
         return ["rmse", "mae", "mse", *names] if self.spec.task == "rating" else names
 
@@ -179,7 +168,7 @@ class _Fit:
         )
         callbacks: list[pl.Callback] = [history, EpochProgress(self.console, self.monitor), best]
         if self.validated:
-            callbacks.append(_Patience(self.monitor, mode, self.config["patience"]))
+            callbacks.append(Patience(self.monitor, mode, self.config["patience"]))
         trainer = self.configuration.build_trainer(
             default_root_dir=self.run.path,
             logger=TensorBoardLogger(self.run.path, name="", version="tensorboard", default_hp_metric=False),
@@ -199,10 +188,9 @@ class _Fit:
 
     def _write(self, trainer: pl.Trainer, history: History, ranker: Ranker, best_epoch: int) -> None:
         data, run = self.data, self.run
-        data.to(self.model.device)
         chosen: dict[str, float] = next((row for row in history.epochs if row["epoch"] == best_epoch), {})
         val = {name.removeprefix("val/"): value for name, value in chosen.items() if name.startswith("val/")}
-        header = {**data.header(), **self._circumstances(trainer)}
+        header = {**data.header(), **circumstances(self.config["seed"], self.model.device)}
         content: dict[str, Any] = {
             "plugin": self.spec.name,
             "task": self.spec.task,
@@ -210,7 +198,7 @@ class _Fit:
             "best_epoch": best_epoch,
             "epochs": len(history.epochs),
             "train_seconds": sum(row["seconds"] for row in history.epochs),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "parameters": sum(tensor.numel() for tensor in self.model.state_dict().values()),
             "header": header,
             "val": val,
         }
@@ -224,9 +212,10 @@ class _Fit:
             f"{self.spec.name} on {data.name}",
             best_epoch if self.validated else None,
         )
-        self._save_bundle(ranker, content)
-        self._log(trainer, ranker, content)
-        run.write_json("metrics.json", content)
+        bundle_run(run, data, ranker, content)
+        hyper_parameters = {"seed": self.config["seed"], "data": self.config["data"], **self.config.get("model", {})}
+        log_finals(trainer.loggers, data, ranker, hyper_parameters, content.get("test", {}))
+        run.write_text(METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
     def _test(self, ranker: Ranker) -> dict[str, Any]:
         started = time.perf_counter()
@@ -246,83 +235,6 @@ class _Fit:
             "baselines": baselines,
         }
 
-    def _save_bundle(self, ranker: Ranker, content: Mapping[str, Any]) -> None:
-        interactions = self.data.interactions
-        known = self.data.known()
-        counts = torch.bincount(self.data.train.items, minlength=self.data.num_items).tolist()
-        save_bundle(
-            self.run.path / "bundle",
-            plugin=self.spec.name,
-            ranker=ranker,
-            histories=Histories.from_pairs(
-                known.users, known.items, self.data.num_users, self.data.num_items, known.ratings
-            ),
-            items=(
-                Item(item, row["item_id"], row["title"], row["year"], tuple(row["genres"]), counts[item])
-                for item, row in enumerate(interactions.items.iter_rows(named=True))
-            ),
-            user_ids=interactions.users["user_id"].to_list(),
-            about={
-                "task": self.spec.task,
-                "rating_scale": self.data.rating_scale,
-                "relevant_from": self.data.config.relevant_from,
-                "header": content["header"],
-                "metrics": content.get("test") or content["val"],
-            },
-        )
-
-    def _log(self, trainer: pl.Trainer, ranker: Ranker, content: Mapping[str, Any]) -> None:
-        """Final numbers beside the hyper-parameters, and the items' embedding for the projector."""
-        finals = {f"test/{name}": value for name, value in content.get("test", {}).items()}
-        for logger in trainer.loggers:
-            if not isinstance(logger, TensorBoardLogger):
-                logger.log_metrics(finals)
-                continue
-            settings = {
-                **_plain(self.config.get("model")),
-                **{f"data.{k}": v for k, v in _plain(self.config["data"]).items()},
-            }
-            logger.log_hyperparams({"seed": self.config["seed"], **settings}, finals)
-            if isinstance(ranker, FactorRanker) and ranker.item_factors.shape[1] > 2:
-                items = self.data.interactions.items
-                rows = zip(
-                    items["title"].to_list(),
-                    [str(year or "") for year in items["year"].to_list()],
-                    ["|".join(genres) for genres in items["genres"].to_list()],
-                    strict=True,
-                )
-                logger.experiment.add_embedding(
-                    ranker.item_factors.cpu(),
-                    [list(row) for row in rows],
-                    metadata_header=["title", "year", "genres"],
-                    tag="items",
-                )
-            logger.finalize("success")
-
-    def _circumstances(self, trainer: pl.Trainer) -> dict[str, Any]:
-        return {
-            "seed": self.config["seed"],
-            "device": str(self.model.device),
-            "threads": torch.get_num_threads(),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "versions": {
-                "python": platform.python_version(),
-                **{name: metadata.version(name) for name in ("recflow", "torch", "lightning", "polars")},
-            },
-            "commit": _commit(),
-        }
-
-
-class _Patience(EarlyStopping):
-    """Early stopping that, resumed where it had already stopped, does not train another epoch."""
-
-    def __init__(self, monitor: str, mode: str, patience: int) -> None:
-        super().__init__(monitor, mode=mode, patience=patience, check_finite=False)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if self.wait_count >= self.patience:
-            trainer.should_stop = True
-
 
 def baseline(name: str, data: Dataset, seed: int, metrics: MetricsConfig | None = None) -> Evaluation:
     """Fit a closed-form model on the side, and measure it on the test part.
@@ -338,69 +250,3 @@ def baseline(name: str, data: Dataset, seed: int, metrics: MetricsConfig | None 
     module.attach(data, seed, metrics)
     module.sweep()
     return evaluate(module.ranker(), data, "test", spec.task, metrics)
-
-
-def _take_resume(args: Sequence[str]) -> tuple[list[str], Run | None]:
-    rest, resumed = list(args), None
-    for place, arg in enumerate(rest):
-        if arg == "--resume" or arg.startswith("--resume="):
-            value = arg.partition("=")[2] or (rest[place + 1] if place + 1 < len(rest) else "")
-            if not value or value.startswith("--"):
-                raise RecflowError("--resume expects a run folder, such as --resume runs/lightgcn/ml-1m/first.")
-            resumed = load_run(value)
-            del rest[place : place + (1 if "=" in arg else 2)]
-            break
-    return rest, resumed
-
-
-def _flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Nested settings as command-line arguments, so that Python and the shell are parsed alike."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        elif value is not None:
-            text = str(value) if isinstance(value, str | Path) else json.dumps(value)
-            yield f"--{prefix}{name}={text}"
-
-
-def _plain(section: Any) -> dict[str, Any]:
-    """A section's plain values, as TensorBoard's hyper-parameters take them; a model may have none."""
-    return {
-        name: value if isinstance(value, bool | int | float | str) else str(value)
-        for name, value in (vars(section) if section else {}).items()
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the folder that the fit was started in, if it is under git."""
-    try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Lightning's advice on data loaders, checkpoints and GPUs is for others: ours are whole tensors."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings(), nullcontext():
-        for message in (
-            ".*does not have many workers.*",
-            ".*`training_step` returned `None`.*",
-            ".*Checkpoint directory .* exists and is not empty.*",
-            ".*`LightningModule.configure_optimizers` returned `None`.*",
-            ".*Sparse CSR tensor support is in beta.*",
-            ".*Trying to infer the `batch_size`.*",
-            ".*LightningCLI's args parameter.*",
-            ".*smaller than the logging interval.*",
-            ".*You defined a `validation_step` but have no `val_dataloader`.*",
-            ".*isinstance\\(treespec, LeafSpec\\).*",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch_geometric import metrics as pyg
 from torchmetrics import retrieval
 
+from recflow.metrics.auc import auc_per_user
+from recflow.metrics.means import RankingMetrics
 from recflow.metrics.ranking import (
     RANKING_METRICS,
-    RankingMetrics,
-    auc_per_user,
     hit_at,
     map_at,
     mrr_at,
@@ -374,7 +374,7 @@ class TestInvariants:
         assert auc_per_user(torch.zeros(0, 3), none).shape == (0,)
 
     def test_auc_in_chunks_equals_auc_at_once(self, world, monkeypatch):
-        monkeypatch.setattr("recflow.metrics.ranking._AUC_CHUNK_BYTES", 12 * world.num_items * 4)  # four rows
+        monkeypatch.setattr("recflow.metrics.auc._CHUNK_BYTES", 12 * world.num_items * 4)  # four rows
         again = auc_per_user(world.scores, world.relevant.nonzero().T)
         same(again, world.auc)
 

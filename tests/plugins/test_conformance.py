@@ -27,3 +27,10 @@ class TestEASE(ModelConformance):
 class TestBiasMF(ModelConformance):
     plugin = "bias-mf"
     settings = {"embedding_dim": 4, "reg": 0.5}
+
+
+class TestIterativeRatingModel(ModelConformance):
+    """The third base, which no model that comes with recflow stands on yet."""
+
+    plugin = "sgd-mf"
+    epochs = 60
