@@ -19,10 +19,10 @@ def test_bias_mf_on_the_first_given_fold(tmp_path):
 
 def test_ease_on_ml_100k_beats_popularity_by_far(tmp_path):
     run = recflow.fit("ease", data={"name": "ml-100k", "drop_below": 3}, runs_dir=str(tmp_path))
-    assert run.metrics["test"]["ndcg@10"] == pytest.approx(EASE_100K, abs=5e-4)
-    assert run.metrics["baselines"]["popularity"]["ndcg@10"] == pytest.approx(POPULARITY_100K, abs=5e-4)
+    assert run.metrics["test"]["ndcg@10"] == pytest.approx(0.2908, abs=5e-4)
+    assert run.metrics["baselines"]["popularity"]["ndcg@10"] == pytest.approx(0.1204, abs=5e-4)
 
 
 def test_lightgcn_learns_as_fast_as_it_did(tmp_path):
     run = recflow.fit(config=RECIPES / "lightgcn" / "ml-100k.yaml", trainer={"max_epochs": 60}, runs_dir=str(tmp_path))
-    assert run.metrics["val"]["ndcg@10"] == pytest.approx(LIGHTGCN_100K_60, abs=0.006)
+    assert run.metrics["val"]["ndcg@10"] == pytest.approx(0.1793, abs=0.006)
