@@ -123,11 +123,16 @@ class Dataset:
         """The normalised graph of the positives."""
         return bipartite_graph(self.positives.users, self.positives.items, self.num_users, self.num_items)
 
-    @cached_property
+    @property
     def rating_scale(self) -> tuple[float, float]:
-        """Lowest and highest star in the data."""
-        ratings = self.interactions.table["rating"]
-        return float(ratings.min()), float(ratings.max())  # type: ignore[arg-type]
+        """Lowest and highest star in the data, filtered rows included."""
+        return self.interactions.rating_scale
+
+    @property
+    def liked_from(self) -> float | None:
+        """The rating from which a ranking model can have learnt from a row; None if it learns from every row."""
+        bounds = [bound for bound in (self.config.drop_below, self.config.relevant_from) if bound is not None]
+        return max(bounds, default=None)
 
     def relevant(self, part: Part) -> Rows:
         """A part's rows that are rated ``relevant_from`` or better."""
@@ -142,13 +147,8 @@ class Dataset:
 
     def known(self) -> Rows:
         """Everything that users have ever rated, filtered rows included: a served list leaves it out."""
-        dropped = self.interactions.dropped
-        users = torch.from_numpy(_column(dropped, "user", np.int64))
-        items = torch.from_numpy(_column(dropped, "item", np.int64))
-        table = Rows.of(self.interactions.table)
-        stars = _column(dropped, "rating", np.float32) if "rating" in dropped.columns else np.zeros(len(users))
-        ratings = torch.from_numpy(np.asarray(stars, dtype=np.float32))
-        return Rows(*(torch.cat(pair) for pair in zip(table, (users, items, ratings), strict=True)))
+        tables = self.interactions.table, self.interactions.dropped
+        return Rows(*(torch.cat(pair) for pair in zip(*map(Rows.of, tables), strict=True)))
 
     def header(self) -> dict[str, Any]:
         """What a number measured on this data must be printed with."""

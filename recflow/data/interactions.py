@@ -52,8 +52,9 @@ class Interactions:
             once, sorted by user, a user's rows in the order of the file.
         users: Row n describes user n: ``user_id``, then features.
         items: Row n describes item n: ``item_id``, ``title``, ``year``, ``genres``.
-        dropped: ``user`` and ``item`` of rows that a filter removed although both remain: nothing is learnt from them,
+        dropped: ``user``, ``item`` and ``rating`` of rows that a filter removed although both remain: nothing is learnt from them,
             yet the user knows these items.
+        rating_scale: Lowest and highest rating, filtered rows included.
         filters: What was removed, for a header: ``"rating >= 3, 10-core, 0 duplicates"``, or ``"none"``.
         notices: What whoever uses these data should be told, one line each.
     """
@@ -64,6 +65,7 @@ class Interactions:
     users: pl.DataFrame
     items: pl.DataFrame
     dropped: pl.DataFrame
+    rating_scale: tuple[float, float]
     filters: str
     notices: tuple[str, ...] = ()
 
@@ -140,7 +142,7 @@ def build_interactions(raw: RawData, *, drop_below: float | None = None, k_core:
         table = table.sort("user", maintain_order=True)
 
     gone = single & ~keep
-    dropped = pl.DataFrame({"user": new_user[user[gone]], "item": new_item[item[gone]]})
+    dropped = pl.DataFrame({"user": new_user[user[gone]], "item": new_item[item[gone]], "rating": rating[gone]})
     dropped = dropped.filter((pl.col("user") >= 0) & (pl.col("item") >= 0)).sort("user", "item")
 
     notices = list(raw.notices)
@@ -153,6 +155,7 @@ def build_interactions(raw: RawData, *, drop_below: float | None = None, k_core:
         users=_describe(users, raw.users, "user_id"),
         items=_describe_items(items, raw.items),
         dropped=dropped,
+        rating_scale=(float(rating.min()), float(rating.max())),
         filters=", ".join(steps) or "none",
         notices=tuple(notices),
     )

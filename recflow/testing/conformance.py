@@ -281,7 +281,7 @@ def _bundled(plugin: str, ranker: Ranker, data: Dataset, folder: Path) -> Recomm
         about={
             "task": registry.load(plugin).task,
             "rating_scale": data.rating_scale,
-            "relevant_from": data.config.relevant_from,
+            "relevant_from": data.liked_from,
             "header": data.header(),
             "metrics": {},
         },

@@ -58,7 +58,8 @@ def taste_groups(seed: int = 0, poison: bool = False) -> tuple[Dataset, Tensor]:
                 "genres": [[f"Group {item_group[item]}"] for item in range(NUM_ITEMS)],
             }
         ),
-        dropped=pl.DataFrame(schema={"user": pl.Int32, "item": pl.Int32}),
+        dropped=pl.DataFrame(schema={"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32}),
+        rating_scale=(DISLIKED, LIKED),
         filters="none",
     )
     config = DataConfig(name="taste-groups", relevant_from=4.0, batch_size=64)

@@ -45,7 +45,7 @@ def bundle_run(run: Run, data: Dataset, ranker: Ranker, metrics: Mapping[str, An
         about={
             "task": metrics["task"],
             "rating_scale": data.rating_scale,
-            "relevant_from": data.config.relevant_from,
+            "relevant_from": data.liked_from,
             "header": metrics["header"],
             "metrics": metrics.get("test") or metrics["val"],
         },

@@ -55,7 +55,7 @@ def test_a_withdrawn_opinion_does_not_survive_drop_below():
     raw = raw_data([(1, 1, 5, 10), (1, 1, 1, 20), (1, 2, 4, 5), (2, 1, 4, 0)])
     data = build_interactions(raw, drop_below=3)
     assert data.table.select("user", "item").rows() == [(0, 1), (1, 0)]
-    assert data.dropped.rows() == [(0, 0)]
+    assert data.dropped.rows() == [(0, 0, 1.0)]
     assert data.filters == "rating >= 3, 1 duplicates"
 
 
@@ -65,8 +65,9 @@ def test_drop_below_keeps_its_own_value_and_remembers_only_pairs_that_remain_in_
     assert data.table["rating"].to_list() == [3.0, 5.0]
     assert data.users["user_id"].to_list() == [1, 2]
     assert data.items["item_id"].to_list() == [1, 2]
-    assert data.dropped.rows() == [(0, 1)]  # item 3 and user 3 are gone, (1, 2) is not
-    assert data.dropped.schema == {"user": pl.Int32, "item": pl.Int32}
+    assert data.dropped.rows() == [(0, 1, 2.0)]  # item 3 and user 3 are gone, (1, 2) is not
+    assert data.dropped.schema == {"user": pl.Int32, "item": pl.Int32, "rating": pl.Float32}
+    assert data.rating_scale == (1.0, 5.0)  # what a new user may still give
 
 
 def test_the_threshold_is_compared_in_the_precision_of_the_ratings():
@@ -111,7 +112,7 @@ def test_any_result_satisfies_its_filters_and_loses_no_row_that_does(rows, k_cor
         for user, item, rating, time in data.table.rows()
     }
     assert found == {pair: latest[pair] for pair in alive}
-    gone = {(data.users["user_id"][user], data.items["item_id"][item]) for user, item in data.dropped.rows()}
+    gone = {(data.users["user_id"][user], data.items["item_id"][item]) for user, item, _ in data.dropped.rows()}
     remain = {user for user, _ in alive}, {item for _, item in alive}
     assert gone == {pair for pair in latest if pair not in alive and pair[0] in remain[0] and pair[1] in remain[1]}
     assert np.bincount(data.table["user"]).min() >= max(1, k_core)

@@ -34,7 +34,7 @@ def interactions(pairs, folds=None):
         table = table.with_columns(pl.Series("fold", folds, dtype=pl.Int8))
     table = table.sort("user", maintain_order=True)
     nothing = pl.DataFrame()
-    return Interactions("tiny", "", table, nothing, nothing, nothing, "none")
+    return Interactions("tiny", "", table, nothing, nothing, nothing, (1.0, 5.0), "none")
 
 
 def random_interactions(num_users=50, num_items=60, num_rows=1500, seed=0):
@@ -96,7 +96,7 @@ def test_a_ratio_split_does_not_depend_on_the_order_of_the_file():
     data = random_interactions()
     shuffled = data.table.sample(fraction=1.0, shuffle=True, seed=5).sort("user", maintain_order=True)
     assert not shuffled.equals(data.table)
-    other = Interactions("tiny", "", shuffled, data.users, data.items, data.dropped, "none")
+    other = Interactions("tiny", "", shuffled, data.users, data.items, data.dropped, (1.0, 5.0), "none")
     for name in PARTS:
         one, two = (getattr(split(d, "ratio"), name).sort("user", "item") for d in (data, other))
         assert one.equals(two)
@@ -180,7 +180,7 @@ def test_a_million_rows_are_split_at_once():
         pl.lit(4.0, dtype=pl.Float32).alias("rating"), pl.lit(0, dtype=pl.Int64).alias("time")
     )
     nothing = pl.DataFrame()
-    data = Interactions("big", "", table, nothing, nothing, nothing, "none")
+    data = Interactions("big", "", table, nothing, nothing, nothing, (1.0, 5.0), "none")
     start = time.perf_counter()
     split(data, "ratio")
     assert time.perf_counter() - start < 5  # 0.1 s on two quiet cores; a loop over users takes far longer than 5

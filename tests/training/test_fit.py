@@ -116,6 +116,18 @@ class TestRunFolder:
         measured = evaluate(run.recommender.ranker, data, "test", "ranking", MetricsConfig(ks=(5, 10, 20)))
         assert measured.metrics == pytest.approx(run.metrics["test"], abs=1e-9)
 
+    def test_what_a_filter_has_dropped_is_known_but_not_liked(self, root):
+        run = recflow.fit("ease", data={"name": SMALL, "drop_below": 4.0}, runs_dir=str(root), name="disliked")
+        about, recommender = run.recommender.about, run.recommender
+        assert about["rating_scale"] == [0.5, 5.0]
+        assert about["relevant_from"] == 4.0
+        items, ratings = recommender.bundle.histories.of(recommender.catalog.user(42))
+        assert float(ratings.min()) < 4.0 <= float(ratings.max())
+        disliked = {item.title for item in recommender.catalog.items(items[ratings < 4.0].tolist())}
+        reasons = run.recommend(user=42, k=20, reasons=True)["because"].explode().to_list()
+        assert reasons
+        assert not disliked & set(reasons)
+
     def test_what_a_user_has_rated_is_never_recommended(self, run):
         from recflow.data.dataset import config_of, prepare
 
