@@ -52,8 +52,8 @@ class Interactions:
             once, sorted by user, a user's rows in the order of the file.
         users: Row n describes user n: ``user_id``, then features.
         items: Row n describes item n: ``item_id``, ``title``, ``year``, ``genres``.
-        dropped: ``user``, ``item`` and ``rating`` of rows that a filter removed although both remain: nothing is learnt from them,
-            yet the user knows these items.
+        dropped: ``user``, ``item`` and ``rating`` of rows that a filter removed although both remain: nothing is learnt
+            from them, yet the user knows these items.
         rating_scale: Lowest and highest rating, filtered rows included.
         filters: What was removed, for a header: ``"rating >= 3, 10-core, 0 duplicates"``, or ``"none"``.
         notices: What whoever uses these data should be told, one line each.

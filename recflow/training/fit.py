@@ -60,9 +60,10 @@ def fit(
     Raises:
         RecflowError: If something given cannot be used.
 
-    Example:
-        >>> run = fit("lightgcn", data="ml-latest-small")  # doctest: +SKIP
-        >>> run.recommend(user=42, k=10)  # doctest: +SKIP
+    Example::
+
+        run = recflow.fit("lightgcn", data="ml-latest-small")
+        run.recommend(user=42, k=10)
     """
     given = {"config": config, "resume": resume, "plugin": plugin, "data": data, **settings}
     return fit_from_arguments(list(flatten(given)), console)
