@@ -74,7 +74,9 @@ class FitConfiguration(LightningCLI):
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """See LightningCLI."""
-        return super().init_parser(**kwargs, prog=f"recflow fit --plugin {self.spec.name}", dump_header=None)
+        return super().init_parser(
+            **kwargs, prog=f"recflow fit --plugin {self.spec.name}", usage="%(prog)s [settings]", dump_header=None
+        )
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Everything that is neither the model's, the data's nor the trainer's."""
@@ -136,9 +138,15 @@ class FitConfiguration(LightningCLI):
         if chosen.get("logger") is None:
             chosen["logger"] = settings.pop("logger")
         try:
-            return pl.Trainer(**{**chosen, **settings, "callbacks": callbacks})
+            trainer = pl.Trainer(**{**chosen, **settings, "callbacks": callbacks})
         except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
             raise RecflowError(f"The trainer cannot be set up: {error}") from error
+        if trainer.world_size > 1:
+            raise RecflowError(
+                f"recflow trains in one process so far, got {trainer.world_size}: set --trainer.devices 1; "
+                "one process uses all CPU cores."
+            )
+        return trainer
 
     def dump(self) -> str:
         """The resolved configuration as YAML; ``recflow fit --config`` reads it back."""

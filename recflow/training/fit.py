@@ -136,6 +136,8 @@ class _Fit:
     def _check(self) -> None:
         if self.config["patience"] < 1:
             raise RecflowError(f"patience must be at least 1, got {self.config['patience']}.")
+        if self.config["trainer"]["fast_dev_run"]:
+            raise RecflowError("trainer.fast_dev_run keeps no checkpoint to test; use --trainer.max_epochs 1 instead.")
         threads = self.config["threads"]
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
@@ -180,7 +182,11 @@ class _Fit:
         last = folder / "last.ckpt"
         checkpoint = str(last) if self.resumed and last.is_file() else None
         trainer.fit(self.model, datamodule=self.configuration.datamodule, ckpt_path=checkpoint, weights_only=True)
-        return trainer, history, folder / ("best.ckpt" if self.validated else "last.ckpt")
+        best_checkpoint = folder / ("best.ckpt" if self.validated else "last.ckpt")
+        if not best_checkpoint.is_file():
+            epochs = self.config["trainer"]["max_epochs"]
+            raise RecflowError(f"No epoch was trained: trainer.max_epochs must be at least 1, got {epochs}.")
+        return trainer, history, best_checkpoint
 
     def _load_best(self, checkpoint: Path) -> int:
         loaded = torch.load(checkpoint, map_location=self.model.device, weights_only=True)

@@ -196,15 +196,6 @@ class ClosedFormModule(RecModule):
     def configure_optimizers(self) -> None:
         """No optimizer."""
 
-    def setup(self, stage: str) -> None:
-        """Called by Lightning: one device only."""
-        if self.trainer.world_size > 1:
-            raise RecflowError(
-                f"{type(self).__name__} is solved in closed form by one process; got {self.trainer.world_size}: "
-                "set --trainer.devices 1."
-            )
-        super().setup(stage)
-
     def training_step(self, batch: Any, batch_idx: int) -> None:
         """One sweep."""
         loss = self.sweep()
