@@ -35,7 +35,7 @@ def plot_curves(path: Path, epochs: Sequence[Mapping[str, float]], monitor: str,
         if best is not None and panel.lines:
             panel.axvline(best, color=_COLOURS["best"], linewidth=1, linestyle=":", label=f"chosen: epoch {best}")
         panel.set_xlabel("epoch")
-        panel.set_ylabel(label)
+        panel.set_ylabel(label, labelpad=8)
         panel.grid(alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
         panel.xaxis.get_major_locator().set_params(integer=True)

@@ -152,27 +152,26 @@ def create_run(root: str | Path, plugin: str, dataset: str, name: str | None = N
     """Make a new folder ``root/plugin/dataset/name``; without a name, the time is the name.
 
     Raises:
-        RecflowError: If the name is taken or cannot be a folder's name.
+        RecflowError: If the name is taken or cannot be a folder's name, or the folder cannot be made.
     """
     parent = Path(root) / plugin / re.sub(r"[^\w.=-]+", "_", dataset)
-    if name is not None:
-        if not re.fullmatch(r"[\w.=-]+", name) or name in {".", ".."}:
-            raise RecflowError(f"A run's name is made of letters, digits, '.', '_', '=' and '-', got {name!r}.")
-        try:
-            (parent / name).mkdir(parents=True)
-        except FileExistsError:
-            raise RecflowError(
-                f"{parent / name} is there already: choose another --name, or go on by --resume {parent / name}."
-            ) from None
-        return Run(parent / name)
+    if name is not None and (not re.fullmatch(r"[\w.=-]+", name) or name in {".", ".."}):
+        raise RecflowError(f"A run's name is made of letters, digits, '.', '_', '=' and '-', got {name!r}.")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    for suffix in ["", *(f"-{number}" for number in range(2, 1000))]:
+    names = [name] if name is not None else [stamp, *(f"{stamp}-{number}" for number in range(2, 1000))]
+    for chosen in names:
         try:
-            (parent / f"{stamp}{suffix}").mkdir(parents=True)
+            (parent / chosen).mkdir(parents=True)
         except FileExistsError:
             continue
-        return Run(parent / f"{stamp}{suffix}")
-    raise RecflowError(f"{parent} holds a thousand runs of this very second.")
+        except OSError as error:
+            raise RecflowError(
+                f"The run folder {parent / chosen} cannot be made: {error.strerror}; choose another --runs_dir."
+            ) from error
+        return Run(parent / chosen)
+    raise RecflowError(
+        f"{parent / names[0]} is there already: choose another --name, or go on by --resume {parent / names[0]}."
+    )
 
 
 def _frame(recommendations: Sequence[Recommendation], reasons: bool) -> pl.DataFrame:

@@ -17,7 +17,7 @@ Train a model, choose its best epoch on the validation part, measure the test pa
 folder. Every setting can stand in a YAML file or be given here, as --section.key value:
 
   --plugin NAME            the model: recflow plugins
-  --data NAME              sample (default), ml-latest-small, ml-100k, ml-1m
+  --data NAME              sample (default), ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m, ml-32m
   --seed N                 initialisation, batches and negatives (default 42)
   --name NAME              the run's name (default: the time)
   --monitor val/ndcg@10    what picks the best epoch and stops training early, with --patience 20
@@ -31,25 +31,28 @@ recflow fit --plugin NAME --help lists them all with their defaults."""
 
 def run(argv: Sequence[str]) -> int:
     """Fit, then print the table and the next step."""
-    console = Console()
+    console = Console(highlight=False)
     if not argv or list(argv) in (["-h"], ["--help"]):
-        console.print(_HELP, highlight=False, markup=False)
+        console.print(_HELP, markup=False, soft_wrap=True)
         return 0
     from recflow.training.fit import fit_from_arguments
 
     finished = fit_from_arguments(argv, console)
     metrics = finished.metrics
-    chosen = f"best epoch {metrics['best_epoch']} by {metrics['monitor']}, of"
+    epochs, planned = metrics["epochs"], finished.config["trainer"]["max_epochs"]
+    chosen = f"best epoch {metrics['best_epoch']} of {epochs} by {metrics['monitor']}"
     if not metrics["val"]:
-        chosen = "no validation part: the last epoch of"
-    console.print(f"\n{chosen} {metrics['epochs']}; trained in {metrics['train_seconds']:.1f} s", highlight=False)
+        chosen = f"no validation part: the last epoch of {epochs}"
+    elif epochs < planned or planned == -1:
+        chosen += f", stopped early: no better for {finished.config['patience']} validations"
+    console.print(f"\n{chosen}; trained in {metrics['train_seconds']:.1f} s")
     if "test" in metrics:
         rows = {metrics["plugin"]: metrics["test"], **metrics["baselines"]}
         console.print(metrics_table(rows, f"test part of {metrics['header']['dataset']}"))
         skipped = metrics["test_users_without_relevant"]
         left_out = f" ({skipped:,} without a relevant item left out)" if skipped else ""
         console.print(
-            f"[dim]means over {metrics['test_users']:,} users{left_out}; {metrics['header']['candidates']}[/]"
+            f"[dim]ranking: means over {metrics['test_users']:,} users{left_out}; {metrics['header']['candidates']}[/]"
         )
     console.print(f"\nThe run is in [bold]{finished.path}[/]; next:", highlight=False)
     user = finished.recommender.catalog.user_id(0)

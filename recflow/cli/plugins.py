@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _list() -> int:
-    console = Console()
+    console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2))
     for column in ("plugin", "task", "what it is", "from"):
         table.add_column(column, overflow="fold", style="dim" if column == "from" else None)
@@ -39,7 +39,7 @@ def _list() -> int:
 
 
 def _show(name: str) -> int:
-    console = Console()
+    console = Console(highlight=False)
     spec = registry.load(name)
     module = registry.load_target(spec, "module")
     console.print(f"[bold]{spec.name}[/]  ({spec.task})\n{escape(spec.summary)}")

@@ -16,7 +16,7 @@ def run(argv: Sequence[str]) -> int:
     """Recommend to a known user, or from a history."""
     parser = Parser(prog="recflow recommend", description="Recommend to a known user, or to someone new.")
     add_run_option(parser)
-    who = parser.add_mutually_exclusive_group(required=True)
+    who = parser.add_mutually_exclusive_group()
     who.add_argument("--user", metavar="ID", help="a user id of the data")
     who.add_argument(
         "--like",
@@ -27,20 +27,29 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("-k", type=int, default=10, help="how many (default 10)")
     parser.add_argument("--why", action="store_true", help="say which of the user's movies speak for each")
     args = parser.parse_args(argv)
-    console = Console()
+    if args.user is None and not args.like:
+        parser.error("give --user ID, or --like TITLE for someone new")
+    console = Console(highlight=False)
     chosen = chosen_run(args.run, console)
 
     from recflow.cli.tables import print_recommendations
 
+    history: dict[Id, float | None]
     if args.user is not None:
         answer = chosen.recommender.recommend(args.user, args.k, reasons=args.why)
-        title = f"for user {args.user}"
+        title, history = f"for user {args.user}", {}
     else:
-        history: dict[Id, float | None] = dict(_parse_like(text) for text in args.like)
+        history = dict(_parse_like(text) for text in args.like)
         answer = chosen.recommender.recommend_for_history(history, args.k, reasons=args.why)
         found = [chosen.recommender.catalog.find(name) for name in history]
         title = f"for someone who rated {', '.join(item.title for item in found)}"
     print_recommendations(console, answer.recommendations, f"{title} ({answer.path})", args.why)
+    about = chosen.recommender.about
+    if args.like and any(history.values()) and about["task"] == "ranking" and about["relevant_from"] is None:
+        console.print(
+            "[dim]stars made no difference: this run learnt from all interactions alike; fit with --data.relevant_from "
+            "to say what counts as liked[/]"
+        )
     return 0
 
 

@@ -17,7 +17,7 @@ def run(argv: Sequence[str]) -> int:
     parser.add_argument("--item", required=True, metavar="TITLE", help="a movie, by title or id")
     parser.add_argument("-k", type=int, default=10, help="how many (default 10)")
     args = parser.parse_args(argv)
-    console = Console()
+    console = Console(highlight=False)
     chosen = chosen_run(args.run, console)
 
     from recflow.cli.tables import print_recommendations

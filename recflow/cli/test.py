@@ -16,7 +16,7 @@ def run(argv: Sequence[str]) -> int:
     parser = Parser(prog="recflow test", description="Measure a run on its test part again; the run is left as it is.")
     add_run_option(parser)
     args = parser.parse_args(argv)
-    console = Console()
+    console = Console(highlight=False)
     chosen = chosen_run(args.run, console)
     chosen.require_finished()
 

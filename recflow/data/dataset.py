@@ -25,7 +25,8 @@ class DataConfig:
     """Which data, how it is filtered, split and batched.
 
     Args:
-        name: A named dataset: sample (embedded, synthetic), ml-latest-small, ml-100k or ml-1m.
+        name: A named dataset: sample (embedded, synthetic), ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m or
+            ml-32m.
         split: ratio (per user, at random), leave-one-out (each user's last interaction is test, the one before
             validation) or files (the dataset's own folds).
         ratios: Shares of train, validation and test under split ratio; they sum to 1.

@@ -47,6 +47,10 @@ class Recommender:
         self.bundle = bundle
         self.ranker, self.catalog, self.about = bundle.ranker, bundle.catalog, bundle.about
 
+    @property
+    def _rates(self) -> bool:
+        return bool(self.about["task"] == "rating")
+
     @classmethod
     def load(cls, folder: Path) -> Recommender:
         """Read a bundle from its folder; see :func:`~recflow.ranking.bundle.load_bundle`."""
@@ -64,7 +68,7 @@ class Recommender:
         seen, ratings = self._history_of(user)
         liked, stars = self._taste(seen, ratings)
         scores = self.ranker.score(torch.tensor([user]))[0]
-        return Answer("known user", self._best(scores, seen, k, (liked, stars) if reasons else None))
+        return Answer("known user", self._best(scores, seen, k, (liked, stars) if reasons else None, self._rates))
 
     @torch.inference_mode()
     def recommend_for_history(
@@ -89,7 +93,7 @@ class Recommender:
         if len(liked) == 0:
             return Answer("popular", self._best(self._popularity, seen, k))
         scores = self.ranker.score_history(liked, stars)
-        return Answer("fold-in", self._best(scores, seen, k, (liked, stars) if reasons else None))
+        return Answer("fold-in", self._best(scores, seen, k, (liked, stars) if reasons else None, self._rates))
 
     @torch.inference_mode()
     def similar(self, item: Id, k: int = 10) -> tuple[Item, tuple[Recommendation, ...]]:
@@ -133,7 +137,12 @@ class Recommender:
         return items[liked], ratings[liked]
 
     def _best(
-        self, scores: Tensor, seen: Tensor, k: int, taste: tuple[Tensor, Tensor | None] | None = None
+        self,
+        scores: Tensor,
+        seen: Tensor,
+        k: int,
+        taste: tuple[Tensor, Tensor | None] | None = None,
+        stars: bool = False,
     ) -> tuple[Recommendation, ...]:
         if k < 1:
             raise RecflowError(f"k must be at least 1, got {k}.")
@@ -142,7 +151,8 @@ class Recommender:
         indices = [item for item in best.items[0].tolist() if item >= 0]
         because = [self._because(taste, item) if taste else () for item in indices]
         listed = zip(self.catalog.items(indices), best.scores[0].tolist(), because, strict=False)
-        return tuple(Recommendation(item, score, why) for item, score, why in listed)
+        low, high = self.about["rating_scale"] if stars else (-torch.inf, torch.inf)  # a shown rating is a possible one
+        return tuple(Recommendation(item, min(max(score, low), high), why) for item, score, why in listed)
 
     def _because(self, taste: tuple[Tensor, Tensor | None], item: int, most: int = 2) -> tuple[str, ...]:
         items, ratings = taste

@@ -24,7 +24,7 @@ class History(pl.Callback):
     """Keeps every epoch's losses, metrics and seconds; checkpoints carry it, so a resumed run has it all.
 
     Attributes:
-        epochs: One dictionary an epoch: ``epoch``, ``seconds`` of training alone, ``train/…`` and ``val/…``.
+        epochs: One dictionary an epoch: ``epoch`` from 1, ``seconds`` of training alone, ``train/…`` and ``val/…``.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class History(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what was logged."""
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.epochs.append({"epoch": trainer.current_epoch, "seconds": self._seconds, **values})
+        self.epochs.append({"epoch": trainer.current_epoch + 1, "seconds": self._seconds, **values})
 
     def state_dict(self) -> dict[str, Any]:
         """See Lightning."""
@@ -96,7 +96,7 @@ class EpochProgress(pl.Callback):
         if self.monitor in metrics:
             value = float(metrics[self.monitor])
             if self.best is None or (value < self.best[0] if is_better_low(self.monitor) else value > self.best[0]):
-                self.best = (value, trainer.current_epoch)
+                self.best = (value, trainer.current_epoch + 1)
             parts.append(f"{self.monitor} {value:.4f} (best {self.best[0]:.4f} at {self.best[1]})")
         if self._progress is not None:
             self._progress.update(self._task, advance=1, values="  ".join(parts))

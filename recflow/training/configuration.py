@@ -105,6 +105,13 @@ class FitConfiguration(LightningCLI):
         )
         parser.add_class_arguments(MetricsConfig, "metrics")
 
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The model's and the data's settings first: Lightning's trainer has a great many."""
+        parser.add_lightning_class_args(self._model_class, "model")
+        parser.add_lightning_class_args(self._datamodule_class, "data")
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Sizes flow from the data to the model."""
         for size in ("num_users", "num_items"):
@@ -250,7 +257,7 @@ def _one_line(message: str, parser: LightningArgumentParser) -> str:
     text = re.sub(r"\. Got value: (.*)$", r", got \1", text)
     known = [action.dest for action in parser._actions]
     for word in re.findall(r"[\w]+(?:\.[\w]+)+|(?<=--)\w+", text):
-        close = difflib.get_close_matches(word, known, n=1)
+        close = [key for key in known if key.endswith(f".{word}")] or difflib.get_close_matches(word, known, n=1)
         if word not in known and close:
             return f"{text}; did you mean --{close[0]}?"
     return text

@@ -22,6 +22,7 @@ from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import Evaluation, MetricsConfig, evaluate
 from recflow.metrics.means import RankingMetrics
+from recflow.metrics.rating import RatingMetrics
 from recflow.plots import plot_curves
 from recflow.ranking.rankers import Ranker
 from recflow.runs import CONFIG, CURVES, HISTORY, METRICS, PER_USER, Run, create_run, load_run
@@ -95,10 +96,10 @@ class _Fit:
         self.metrics = MetricsConfig(**vars(self.config["metrics"]))
         self.monitor = self._monitor()
         self.validated = len(self.data.rows["val"].users) > 0
+        self.resumed, self.finished = resumed, resumed is not None and resumed.finished
         self._check()
         if self.config["threads"] is not None:
             torch.set_num_threads(self.config["threads"])
-        self.resumed = resumed is not None
         self.run = resumed or create_run(self.config["runs_dir"], self.spec.name, self.data.name, self.config["name"])
 
     def run_all(self) -> Run:
@@ -136,11 +137,22 @@ class _Fit:
     def _check(self) -> None:
         if self.config["patience"] < 1:
             raise RecflowError(f"patience must be at least 1, got {self.config['patience']}.")
+        epochs, done = self.config["trainer"]["max_epochs"], self._epochs_done()
+        if done and epochs != -1 and (epochs < done or (epochs == done and self.finished)):
+            raise RecflowError(
+                f"This run has trained {done} epochs: trainer.max_epochs must be above that, got {epochs}."
+            )
         if self.config["trainer"]["fast_dev_run"]:
             raise RecflowError("trainer.fast_dev_run keeps no checkpoint to test; use --trainer.max_epochs 1 instead.")
         threads = self.config["threads"]
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
+
+    def _epochs_done(self) -> int:
+        last = self.resumed.path / "checkpoints" / "last.ckpt" if self.resumed else None
+        if last is None or not last.is_file():
+            return 0
+        return int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
 
     def _metric_names(self) -> list[str]:
         names = list(RankingMetrics.names(self.metrics.ks, self.metrics.auc))
@@ -191,7 +203,7 @@ class _Fit:
     def _load_best(self, checkpoint: Path) -> int:
         loaded = torch.load(checkpoint, map_location=self.model.device, weights_only=True)
         self.model.load_state_dict(loaded["state_dict"])
-        return int(loaded["epoch"])
+        return int(loaded["epoch"]) + 1
 
     def _write(self, trainer: pl.Trainer, history: History, ranker: Ranker, best_epoch: int) -> None:
         data, run = self.data, self.run
@@ -234,6 +246,8 @@ class _Fit:
             for name in BASELINES
             if name != self.spec.name
         }
+        if self.spec.task == "rating":
+            baselines = {"mean rating": mean_rating(self.data), **baselines}
         return {
             "test": measured.metrics,
             "test_users": measured.users,
@@ -257,3 +271,10 @@ def baseline(name: str, data: Dataset, seed: int, metrics: MetricsConfig | None 
     module.attach(data, seed, metrics)
     module.sweep()
     return evaluate(module.ranker(), data, "test", spec.task, metrics)
+
+
+def mean_rating(data: Dataset) -> dict[str, float]:
+    """The test errors of always predicting the training ratings' mean."""
+    errors, rows = RatingMetrics(), data.rows["test"]
+    errors.update(data.train.ratings.mean().expand(len(rows.ratings)).cpu(), rows.ratings.cpu())
+    return {name: float(value) for name, value in errors.compute().items()}

@@ -65,7 +65,7 @@ class TestFit:
         (folder / "printed.yaml").write_text(done.stdout)
         code, out, _ = recflow("fit", "--config", "printed.yaml", "--trainer.max_epochs", "1", "--name", "printed")
         assert code == 0
-        assert "of 1; trained" in out
+        assert "best epoch 1 of 1 by" in out
 
 
 class TestOtherCommands:
@@ -132,7 +132,10 @@ class TestOtherCommands:
         (["fit", "--data", "ml-100k"], "no plugin is named"),
         (["fit", "--resume", "nowhere"], "nowhere is no run"),
         (["fit", "--resume"], "--resume expects a run folder"),
-        (["recommend"], "--user --like is required"),
+        (["recommend"], "give --user id"),
+        (["recommend", "--usr", "42"], "unrecognized arguments: --usr 42"),
+        (["fit", "--plugin", "lightgcn", "--lr", "0.1"], "did you mean --model.lr"),
+        (["fit", "--plugin", "lightgcn", "--runs_dir", "printed.yaml/x"], "choose another --runs_dir"),
         (["recommend", "--user", "987654"], "there is no user '987654'"),
         (["recommend", "--user", "1", "-k", "0"], "k must be at least 1"),
         (["recommend", "--user", "1", "-k", "ten"], "invalid int value"),

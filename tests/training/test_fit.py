@@ -68,7 +68,7 @@ class TestRunFolder:
 
     def test_its_history_has_every_epoch_with_losses_and_metrics(self, run):
         rows = list(csv.DictReader((run.path / "history.csv").open()))
-        assert [int(float(row["epoch"])) for row in rows] == list(range(12))
+        assert [int(float(row["epoch"])) for row in rows] == list(range(1, 13))
         assert all(float(row["train/loss"]) > 0 and float(row["val/loss"]) > 0 for row in rows)
         assert float(rows[-1]["train/loss"]) < float(rows[0]["train/loss"])
         best = max(rows, key=lambda row: float(row["val/ndcg@10"]))
@@ -184,7 +184,7 @@ class TestChoices:
         values = rows["val/coverage@10"].to_list()
         best = max(range(len(values)), key=values.__getitem__)
         assert len(values) == best + 3 < 60
-        assert run.metrics["best_epoch"] == best
+        assert run.metrics["best_epoch"] == best + 1
         assert run.metrics["monitor"] == "val/coverage@10"
 
     def test_an_error_is_better_low_and_all_else_better_high(self):
@@ -201,7 +201,7 @@ class TestChoices:
         run = recflow.fit(
             "bias-mf", data={"name": SMALL, "ratios": [0.9, 0.0, 0.1]}, trainer={"max_epochs": 3}, runs_dir=str(root)
         )
-        assert run.metrics["best_epoch"] == 2
+        assert run.metrics["best_epoch"] == 3
         assert 0.5 < run.metrics["test"]["rmse"] < 1.2
 
     def test_the_exact_auc_is_measured_on_request(self, root):
@@ -212,8 +212,9 @@ class TestChoices:
     def test_a_rating_model_is_chosen_by_its_error(self, root):
         run = recflow.fit("bias-mf", data=SMALL, trainer={"max_epochs": 5}, runs_dir=str(root))
         rows = pl.read_csv(run.path / "history.csv")
-        assert run.metrics["best_epoch"] == rows["val/rmse"].arg_min()
+        assert run.metrics["best_epoch"] == rows["val/rmse"].arg_min() + 1
         assert {"rmse", "mae", "mse", "ndcg@10"} <= run.metrics["test"].keys()
+        assert run.metrics["test"]["rmse"] < run.metrics["baselines"]["mean rating"]["rmse"]
         assert run.metrics["test"]["mse"] == pytest.approx(run.metrics["test"]["rmse"] ** 2)
 
     def test_a_model_that_diverges_says_so_and_leaves_no_empty_run(self, root):
@@ -250,7 +251,7 @@ class TestResume:
 
         resumed = recflow.fit(resume=folder)
         history = pl.read_csv(folder / "history.csv")
-        assert history["epoch"].to_list() == list(range(40))
+        assert history["epoch"].to_list() == list(range(1, 41))
         assert without_times(resumed.metrics) == without_times(whole.metrics)
         differing = [
             name
@@ -263,6 +264,10 @@ class TestResume:
         run = fit_again(tmp_path, trainer={"max_epochs": 3}, name="short")
         with pytest.raises(RecflowError, match="has finished"):
             recflow.fit(resume=run.path)
+        with pytest.raises(RecflowError, match="has trained 3 epochs"):
+            recflow.fit(resume=run.path, trainer={"max_epochs": 2})
+        assert run.finished  # and nothing was touched
+        assert recflow.load_run(run.path).config["trainer"]["max_epochs"] == 3
         longer = recflow.fit(resume=run.path, trainer={"max_epochs": 6})
         assert longer.metrics["epochs"] == 6
         whole = fit_again(tmp_path, trainer={"max_epochs": 6}, name="whole")
