@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: fit test check clean
+.PHONY: fit test check benchmark clean
 
 fit: $(VENV)/.installed
 	$(BIN)/recflow fit --plugin lightgcn
@@ -28,6 +28,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
+
+# Ours beside a peer: make benchmark PEER=folder with run.py and requirements.txt; see benchmarks/README.md
+benchmark: $(VENV)/.installed
+	test -n "$(PEER)" || { echo "make benchmark needs PEER=<folder with run.py and requirements.txt>"; exit 2; }
+	test -d .peer || { $(PYTHON) -m venv .peer && .peer/bin/pip install --quiet -r $(PEER)/requirements.txt; }
+	$(BIN)/python benchmarks/epoch.py --data ml-1m --peer .peer/bin/python $(PEER)/run.py
+	$(BIN)/python benchmarks/epoch.py --data ml-100k --peer .peer/bin/python $(PEER)/run.py
 
 clean:
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -83,7 +83,10 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "SCRIPT"), help="the peer's interpreter and script")
     args = parser.parse_args()
-    ratings = Path(os.environ["RECFLOW_DATA_DIR"]) / args.data / RATINGS[args.data]
+    folder_of_data = os.environ.get("RECFLOW_DATA_DIR")
+    if folder_of_data is None:
+        raise SystemExit("set RECFLOW_DATA_DIR to the folder that holds the datasets: the peer reads the files itself")
+    ratings = Path(folder_of_data) / args.data / RATINGS[args.data]
 
     times: dict[str, list[list[float]]] = {"recflow": [[], []], "RecBole": [[], []]}
     for _ in range(args.turns):
