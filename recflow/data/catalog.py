@@ -237,7 +237,7 @@ def _download(dataset: Dataset, kept: Path, cache: Path) -> tuple[Path, tuple[st
             f"{dataset.name} {sought}cannot be downloaded from {dataset.url}: {_reason(error)}; three other ways: put "
             f"the folder {dataset.name} or {dataset.archive} where RECFLOW_DATA_DIR points, set RECFLOW_MIRROR to the "
             "address of a server that has the archive, or use --data sample"
-        ) from error
+        ) from None  # its reason is told; the HTTP stack of it is eighty lines in a notebook
 
 
 def _reason(error: Exception) -> str:
