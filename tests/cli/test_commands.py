@@ -135,7 +135,10 @@ class TestOtherCommands:
         (["recommend"], "give --user id"),
         (["recommend", "--usr", "42"], "unrecognized arguments: --usr 42"),
         (["fit", "--plugin", "lightgcn", "--lr", "0.1"], "did you mean --model.lr"),
-        (["fit", "--plugin", "lightgcn", "--runs_dir", "printed.yaml/x"], "choose another --runs_dir"),
+        (
+            ["fit", "--plugin", "lightgcn", "--runs_dir", "runs/lightgcn/sample/first/config.yaml/x"],
+            "choose another --runs_dir",
+        ),
         (["recommend", "--user", "987654"], "there is no user '987654'"),
         (["recommend", "--user", "1", "-k", "0"], "k must be at least 1"),
         (["recommend", "--user", "1", "-k", "ten"], "invalid int value"),
