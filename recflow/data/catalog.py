@@ -1,13 +1,10 @@
 """Named datasets: where each comes from, how it is verified, and the tables parsed from it, kept as Parquet.
 
 A dataset is looked for under `RECFLOW_DATA_DIR` (a folder or the archive), then in the cache, then downloaded; nothing
-else ever takes its place. Everything kept is written beside and then renamed, so neither a crash nor a second process
-leaves half of it.
+else ever takes its place.
 """
 
 import hashlib
-import io
-import json
 import logging
 import os
 import shutil
@@ -15,25 +12,21 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import polars as pl
-
 from recflow.data import movielens, sample
+from recflow.data.cache import default_cache, parsed, written_beside
 from recflow.data.interactions import RawData
 from recflow.errors import RecflowError
 
 SERVER = "https://files.grouplens.org/datasets/movielens/"
-PARSER_VERSION = 1  # raise it when a parser's result changes: tables parsed by another version are not used
 _KEEP_SAMPLES_FROM = 1_000_000  # ratings; smaller samples are made faster than they are read
 
 _log = logging.getLogger(__name__)
-_TABLES = ("ratings", "items", "users")
 _NO_REDISTRIBUTION = "GroupLens: research use; no redistribution without separate permission"
 _REDISTRIBUTION = "GroupLens: research use; may be redistributed under the same conditions"
 
@@ -159,7 +152,7 @@ def load_raw(name: str, *, cache_dir: Path | None = None) -> RawData:
         >>> load_raw("sample:ratings=500").ratings.height
         500
     """
-    cache = cache_dir or _default_cache()
+    cache = cache_dir or default_cache()
     if name.partition(":")[0] == sample.NAME:
         return _load_sample(name, cache)
     dataset = DATASETS.get(name)
@@ -169,14 +162,8 @@ def load_raw(name: str, *, cache_dir: Path | None = None) -> RawData:
         raise RecflowError(f"dataset {name!r} is unknown, expected one of {', '.join(names())}{hint}")
     folder, notices = _find(dataset, cache)
     sha256 = movielens.content_hash(folder, _files_in(dataset, folder))
-    raw = _parsed(cache, name, sha256, lambda: dataset.parser(folder))
+    raw = parsed(cache, name, sha256, lambda: dataset.parser(folder))
     return replace(raw, notices=(*notices, *raw.notices))
-
-
-def _default_cache() -> Path:
-    if given := os.environ.get("RECFLOW_CACHE_DIR"):
-        return Path(given).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recflow"
 
 
 def _load_sample(name: str, cache: Path) -> RawData:
@@ -187,7 +174,7 @@ def _load_sample(name: str, cache: Path) -> RawData:
         raise RecflowError(f"dataset {name!r} given, expected {sample.NAME} or {sample.NAME}:ratings=N with N from 1")
     if int(count) < _KEEP_SAMPLES_FROM:
         return sample.generate(int(count))
-    return _parsed(cache, sample.NAME, sample.content_hash(int(count)), lambda: sample.generate(int(count)))
+    return parsed(cache, sample.NAME, sample.content_hash(int(count)), lambda: sample.generate(int(count)))
 
 
 def _files_in(dataset: Dataset, folder: Path) -> tuple[str, ...]:
@@ -269,7 +256,7 @@ def _unpack(dataset: Dataset, archive: Path, cache: Path, source: str = "") -> t
             return final, notices
         shutil.rmtree(final, ignore_errors=True)
     try:
-        with _written_beside(final) as folder, zipfile.ZipFile(archive) as members:
+        with written_beside(final) as folder, zipfile.ZipFile(archive) as members:
             _extract(dataset, members, folder, source)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise RecflowError(f"{source} cannot be unpacked, it is cut short or damaged: {error}") from error
@@ -293,61 +280,3 @@ def _extract(dataset: Dataset, members: zipfile.ZipFile, folder: Path, source: s
             raise RecflowError(
                 f"{source} lacks the file {member}, expected {', '.join(dataset.files)} in {dataset.folder}/"
             )
-
-
-@contextmanager
-def _written_beside(final: Path) -> Iterator[Path]:
-    """A new folder that becomes `final` when the block ends well, and vanishes when it does not."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=final.parent, prefix=".new-", ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary) / final.name  # inside, since a temporary folder itself is closed to other users
-        folder.mkdir()
-        yield folder
-        try:
-            folder.rename(final)
-        except OSError:
-            if not final.is_dir():  # else another process was quicker with the same contents
-                raise
-
-
-def _parsed(cache: Path, name: str, sha256: str, parse: Callable[[], RawData]) -> RawData:
-    """The tables kept for these source files, or those of `parse`, which are then kept."""
-    key = hashlib.sha256(f"{PARSER_VERSION} {sha256}".encode()).hexdigest()[:12]
-    final = cache / "parsed" / f"{name}-{key}"
-    if final.is_dir():
-        try:
-            return _read_parsed(final, name, sha256)
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
-            _log.warning("%s is damaged (%s) and made anew", final, error)
-            shutil.rmtree(final, ignore_errors=True)
-    raw = parse()
-    try:
-        with _written_beside(final) as folder:
-            _write_parsed(raw, folder)
-    except OSError as error:  # a full or read-only disk costs time, not the data
-        _log.warning("the parsed tables of %s could not be kept in %s: %s", name, final, error)
-    return raw
-
-
-def _write_parsed(raw: RawData, folder: Path) -> None:
-    sums = {}
-    for table in _TABLES:
-        path = folder / f"{table}.parquet"
-        getattr(raw, table).write_parquet(path)
-        with path.open("rb") as stream:
-            sums[table] = hashlib.file_digest(stream, "sha256").hexdigest()
-    header = {"name": raw.name, "sha256": raw.sha256, "notices": raw.notices, "tables": sums}
-    (folder / "header.json").write_text(json.dumps(header, indent=1), encoding="utf-8")
-
-
-def _read_parsed(folder: Path, name: str, sha256: str) -> RawData:
-    header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
-    if header["name"] != name or header["sha256"] != sha256:
-        raise ValueError("its header names other data")
-    tables = {}
-    for table in _TABLES:
-        packed = (folder / f"{table}.parquet").read_bytes()
-        if hashlib.sha256(packed).hexdigest() != header["tables"][table]:
-            raise ValueError(f"the checksum of {table}.parquet is wrong")
-        tables[table] = pl.read_parquet(io.BytesIO(packed))
-    return RawData(name=name, sha256=sha256, notices=tuple(header["notices"]), **tables)

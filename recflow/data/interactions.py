@@ -1,11 +1,13 @@
 """Interactions: one long table over contiguous indices, and the vocabulary that leads back to the dataset's own ids.
 
-Order of work: duplicates go first (the latest opinion counts), then ratings below `drop_below`, then the k-core.
+Order of work: duplicates go first (the latest opinion counts), then items by their rules (genre, year), then ratings
+below `drop_below`, then items with too few ratings left, then the k-core.
 Indices follow the sorted raw ids of what is left, so they depend on neither the file's order nor the machine.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +16,8 @@ import polars as pl
 from recflow.errors import RecflowError
 
 RATING_COLUMNS = ("user_id", "item_id", "rating", "time")
+TAG_COLUMNS = ("user_id", "item_id", "tag", "time")
+PAIR_COLUMNS = ("user_id", "item_id")
 ITEM_FIELDS: dict[str, pl.DataType] = {"title": pl.String(), "year": pl.Int32(), "genres": pl.List(pl.String())}
 
 Mask = npt.NDArray[np.bool_]
@@ -27,10 +31,16 @@ class RawData:
         name: The dataset's name, such as ``ml-1m``.
         sha256: Hash of the source files' bytes; of parameters and version where the data are generated.
         ratings: ``user_id`` and ``item_id`` (Int64 or String), ``rating`` Float32, ``time`` Int64 (unix seconds) and,
-            where the dataset brings folds, ``fold`` Int8: the fold, from 1, in which the row is a test row.
-        items: ``item_id``, ``title`` String, ``year`` Int32 (null where unknown), ``genres`` List(String).
+            where the dataset brings folds, ``fold`` Int8: the fold, from 1, in which the row is a test row; null for
+            rows that are trained on in every fold.
+        items: ``item_id``, ``title`` String, ``year`` Int32 (null where unknown), ``genres`` List(String), and any
+            further features.
         users: ``user_id`` and the features that the dataset has.
         notices: What whoever uses these data should be told, one line each.
+        tags: ``user_id``, ``item_id``, ``tag`` String, ``time`` Int64; no rows where the dataset has none.
+        negatives: ``user_id``, ``item_id``: the items that a published protocol ranks a user's test item against.
+        has_ratings: Whether the ratings are the dataset's own; if not, every one is 1.
+        has_times: Whether the times are the dataset's own; if not, every one is 0.
     """
 
     name: str
@@ -39,6 +49,10 @@ class RawData:
     items: pl.DataFrame
     users: pl.DataFrame
     notices: tuple[str, ...] = ()
+    tags: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=TAG_COLUMNS))
+    negatives: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=PAIR_COLUMNS))
+    has_ratings: bool = True
+    has_times: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,10 @@ class Interactions:
         rating_scale: Lowest and highest rating, filtered rows included.
         filters: What was removed, for a header: ``"rating >= 3, 10-core, 0 duplicates"``, or ``"none"``.
         notices: What whoever uses these data should be told, one line each.
+        negatives: ``user`` and ``item`` Int32, sorted: the candidates that a published protocol gives each user's test
+            item; no rows where the dataset has none.
+        has_ratings: Whether the ratings are the dataset's own; if not, every one is 1.
+        has_times: Whether the times are the dataset's own; if not, every one is 0.
     """
 
     name: str
@@ -68,6 +86,9 @@ class Interactions:
     rating_scale: tuple[float, float]
     filters: str
     notices: tuple[str, ...] = ()
+    negatives: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"user": pl.Int32, "item": pl.Int32}))
+    has_ratings: bool = True
+    has_times: bool = True
 
     @property
     def num_users(self) -> int:
@@ -80,7 +101,15 @@ class Interactions:
         return self.items.height
 
 
-def build_interactions(raw: RawData, *, drop_below: float | None = None, k_core: int = 0) -> Interactions:
+def build_interactions(
+    raw: RawData,
+    *,
+    drop_below: float | None = None,
+    k_core: int = 0,
+    require_genre: bool = False,
+    years: Sequence[int] | None = None,
+    min_item_ratings: int = 0,
+) -> Interactions:
     """Filter a dataset's ratings and number its users and items.
 
     Args:
@@ -88,6 +117,9 @@ def build_interactions(raw: RawData, *, drop_below: float | None = None, k_core:
         drop_below: Ratings below this are removed before anything is split; None keeps all.
         k_core: Users and items with fewer rows than this are removed, again and again until there are none; 0 or 1
             keeps all.
+        require_genre: Items without a genre are removed.
+        years: First and last year of release; other items, and those of unknown year, are removed; None keeps all.
+        min_item_ratings: Items with fewer rows than this, once the other rules have been applied, are removed.
 
     Returns:
         The table, its vocabulary and a record of what was removed.
@@ -102,7 +134,7 @@ def build_interactions(raw: RawData, *, drop_below: float | None = None, k_core:
         >>> build_interactions(raw, drop_below=2).table["user"].to_list()
         [0, 1]
     """
-    _check(raw, drop_below, k_core)
+    _check(raw, drop_below, k_core, years, min_item_ratings)
     user_ids, user = _codes(raw.ratings, "user_id")
     item_ids, item = _codes(raw.ratings, "item_id")
     rating = raw.ratings["rating"].cast(pl.Float32).to_numpy()
@@ -112,20 +144,27 @@ def build_interactions(raw: RawData, *, drop_below: float | None = None, k_core:
     keep = single.copy()
     steps: list[str] = []
     removed: list[str] = []
+
+    def apply(rule: str, rows: Mask) -> None:
+        removed.append(f"{rule} took {int((keep & ~rows).sum()):,}")
+        steps.append(rule)
+        keep[~rows] = False
+
+    if require_genre:
+        apply("items with a genre", _with_genre(item_ids, raw.items)[item])
+    if years is not None:
+        apply(f"released {years[0]} to {years[1]}", _released(item_ids, raw.items, years)[item])
     if drop_below is not None:
-        before = int(keep.sum())
         # compared in float32, as the ratings are: 4.1 must not lie above the file's own 4.1
-        keep &= rating >= np.float32(drop_below)
-        steps.append(f"rating >= {drop_below:g}")
-        removed.append(f"{steps[-1]} took {before - int(keep.sum()):,}")
+        apply(f"rating >= {drop_below:g}", rating >= np.float32(drop_below))
+    if min_item_ratings > 1:
+        enough = np.bincount(item[keep], minlength=len(item_ids)) >= min_item_ratings
+        apply(f"items with {min_item_ratings:,} ratings or more", enough[item])
     if k_core > 1:
-        before = int(keep.sum())
-        _shrink_to_core(keep, user, item, k_core)
-        steps.append(f"{k_core}-core")
-        removed.append(f"{steps[-1]} took {before - int(keep.sum()):,}")
+        apply(f"{k_core}-core", _core(keep, user, item, k_core))
     if not keep.any():
         raise RecflowError(
-            f"{raw.name}: no ratings are left of {len(keep):,} ({', '.join(removed)}); lower drop_below or k_core"
+            f"{raw.name}: no ratings are left of {len(keep):,} ({', '.join(removed)}); loosen these filters"
         )
     duplicates = len(keep) - int(single.sum())
     if steps or duplicates:
@@ -158,10 +197,21 @@ def build_interactions(raw: RawData, *, drop_below: float | None = None, k_core:
         rating_scale=(float(rating.min()), float(rating.max())),
         filters=", ".join(steps) or "none",
         notices=tuple(notices),
+        negatives=_indexed(raw.negatives, user_ids, new_user, item_ids, new_item),
+        has_ratings=raw.has_ratings,
+        has_times=raw.has_times,
     )
 
 
-def _check(raw: RawData, drop_below: float | None, k_core: int) -> None:
+def _check(
+    raw: RawData, drop_below: float | None, k_core: int, years: Sequence[int] | None, min_item_ratings: int
+) -> None:
+    if min_item_ratings < 0:
+        raise RecflowError(
+            f"min_item_ratings is {min_item_ratings}, expected 0 (no such filter) or a number of ratings such as 5"
+        )
+    if years is not None and (len(years) != 2 or years[0] > years[1]):
+        raise RecflowError(f"years is {list(years)}, expected the first and the last year, such as [1990, 1999]")
     if k_core < 0:
         raise RecflowError(f"k_core is {k_core}, expected 0 (no such filter) or a number of rows such as 10")
     missing = [name for name in RATING_COLUMNS if name not in raw.ratings.columns]
@@ -208,8 +258,22 @@ def _latest_of_each_pair(
     return keep
 
 
-def _shrink_to_core(keep: Mask, user: npt.NDArray[np.int32], item: npt.NDArray[np.int32], k_core: int) -> None:
-    """Clear `keep` where a user or an item has fewer than `k_core` rows, to the fixed point."""
+def _with_genre(item_ids: pl.Series, catalogue: pl.DataFrame) -> Mask:
+    described = _describe(item_ids, catalogue, "item_id")
+    if "genres" not in described.columns:
+        raise RecflowError("require_genre is set, yet these data name no genres")
+    return described.select((pl.col("genres").list.len() > 0).fill_null(False)).to_series().to_numpy()
+
+
+def _released(item_ids: pl.Series, catalogue: pl.DataFrame, years: Sequence[int]) -> Mask:
+    described = _describe(item_ids, catalogue, "item_id")
+    if "year" not in described.columns:
+        raise RecflowError("years is set, yet these data name no year of release")
+    return described.select(pl.col("year").is_between(years[0], years[1]).fill_null(False)).to_series().to_numpy()
+
+
+def _core(keep: Mask, user: npt.NDArray[np.int32], item: npt.NDArray[np.int32], k_core: int) -> Mask:
+    """The kept rows but those of users or items with fewer than `k_core` of them, to the fixed point."""
     rows = np.flatnonzero(keep)
     while rows.size:
         enough = np.bincount(user[rows])[user[rows]] >= k_core
@@ -217,8 +281,9 @@ def _shrink_to_core(keep: Mask, user: npt.NDArray[np.int32], item: npt.NDArray[n
         if enough.all():
             break
         rows = rows[enough]
-    keep[:] = False
-    keep[rows] = True
+    core = np.zeros_like(keep)
+    core[rows] = True
+    return core
 
 
 def _vocabulary(used: npt.NDArray[np.int32], ids: pl.Series) -> tuple[npt.NDArray[np.int32], pl.Series]:
@@ -226,6 +291,22 @@ def _vocabulary(used: npt.NDArray[np.int32], ids: pl.Series) -> tuple[npt.NDArra
     present = np.bincount(used, minlength=len(ids)) > 0
     index = np.where(present, np.cumsum(present) - 1, -1).astype(np.int32)
     return index, ids.filter(pl.Series(present))
+
+
+def _indexed(
+    pairs: pl.DataFrame,
+    user_ids: pl.Series,
+    new_user: npt.NDArray[np.int32],
+    item_ids: pl.Series,
+    new_item: npt.NDArray[np.int32],
+) -> pl.DataFrame:
+    """Pairs of raw ids as pairs of indices, sorted and distinct; those that a filter removed are left out."""
+    if pairs.is_empty():
+        return pl.DataFrame(schema={"user": pl.Int32, "item": pl.Int32})
+    users = pl.DataFrame({"user_id": user_ids, "user": new_user})
+    items = pl.DataFrame({"item_id": item_ids, "item": new_item})
+    known = pairs.join(users, on="user_id").join(items, on="item_id").select("user", "item")
+    return known.filter((pl.col("user") >= 0) & (pl.col("item") >= 0)).unique().sort("user", "item")
 
 
 def _describe(ids: pl.Series, features: pl.DataFrame, column: str) -> pl.DataFrame:

@@ -6,7 +6,7 @@ Random choices are drawn in (user, item) order from PCG64's raw stream, so a fil
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fractions import Fraction
 from typing import Literal, get_args
@@ -28,19 +28,22 @@ Index = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Split:
-    """Three disjoint tables that together hold every row; columns and row order as in `Interactions.table`.
+    """Disjoint tables that together hold every row; columns and row order as in `Interactions.table`.
 
     Attributes:
         train: Rows to learn from; the graph and every statistic come from these alone.
         val: Rows that choose the epoch; may be empty.
         test: Rows that are read once.
         describe: The split in words, for a header: ``"ratio 8:1:1 per user, random, seed 42"``.
+        fold_in: What is known of the users who are held out whole: never trained on, yet a model ranks for them from
+            these rows alone. Without columns or rows unless the split holds users out.
     """
 
     train: pl.DataFrame
     val: pl.DataFrame
     test: pl.DataFrame
     describe: str
+    fold_in: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 def split(

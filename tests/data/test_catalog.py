@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from recflow.data import cache as cache_module
 from recflow.data import catalog, movielens, sample
 from recflow.data.catalog import DATASETS, load_raw
 from recflow.errors import RecflowError
@@ -243,7 +244,7 @@ def test_the_second_load_parses_nothing_and_a_changed_file_parses_again(tmp_path
     (folder / "ratings.csv").write_text(RATINGS.replace("0.5", "5.0"))
     assert load_raw("ml-25m").ratings["rating"].to_list() == [4.0, 5.0, 3.5]
     assert len(calls) == 2
-    monkeypatch.setattr(catalog, "PARSER_VERSION", catalog.PARSER_VERSION + 1)
+    monkeypatch.setattr(cache_module, "PARSER_VERSION", cache_module.PARSER_VERSION + 1)
     load_raw("ml-25m")
     assert len(calls) == 3
 
@@ -357,13 +358,13 @@ def test_an_unknown_name_is_answered_with_close_ones():
 
 
 def test_the_cache_lies_where_it_is_told(monkeypatch, tmp_path):
-    assert catalog._default_cache() == tmp_path / "cache"
+    assert cache_module.default_cache() == tmp_path / "cache"
     monkeypatch.delenv("RECFLOW_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert catalog._default_cache() == tmp_path / "recflow"
+    assert cache_module.default_cache() == tmp_path / "recflow"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert catalog._default_cache() == tmp_path / ".cache" / "recflow"
+    assert cache_module.default_cache() == tmp_path / ".cache" / "recflow"
 
 
 def test_every_entry_is_complete():
