@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -20,7 +21,8 @@ from recflow.data.interactions import RawData
 
 PARSER_VERSION = 2  # raise it when a parser's result changes: tables parsed by another version are not used
 
-_TABLES = ("ratings", "items", "users", "tags", "negatives")
+_TABLES = ("ratings", "items", "users")
+_IF_ANY = ("tags", "negatives")
 _log = logging.getLogger(__name__)
 
 
@@ -74,7 +76,7 @@ def parsed(cache: Path, name: str, sha256: str, parse: Callable[[], RawData]) ->
 
 def _write(raw: RawData, folder: Path) -> None:
     sums = {}
-    for table in _TABLES:
+    for table in (*_TABLES, *(name for name in _IF_ANY if not getattr(raw, name).is_empty())):
         path = folder / f"{table}.parquet"
         getattr(raw, table).write_parquet(path)
         with path.open("rb") as stream:
@@ -101,15 +103,6 @@ def _read(folder: Path, name: str, sha256: str) -> RawData:
             raise ValueError(f"the checksum of {wanted}.parquet is wrong")
         return pl.read_parquet(io.BytesIO(packed))
 
-    return RawData(
-        name=name,
-        sha256=sha256,
-        ratings=table("ratings"),
-        items=table("items"),
-        users=table("users"),
-        notices=tuple(header["notices"]),
-        tags=table("tags"),
-        negatives=table("negatives"),
-        has_ratings=header["has_ratings"],
-        has_times=header["has_times"],
-    )
+    tables: dict[str, Any] = {wanted: table(wanted) for wanted in (*_TABLES, *_IF_ANY) if wanted in header["tables"]}
+    flags = {"has_ratings": header["has_ratings"], "has_times": header["has_times"]}
+    return RawData(name=name, sha256=sha256, notices=tuple(header["notices"]), **tables, **flags)
