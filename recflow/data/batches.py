@@ -1,14 +1,18 @@
-"""Training batches as whole tensors: shuffled and, where needed, given negatives an epoch at a time."""
+"""Training batches as whole tensors: shuffled and, where needed, given negatives an epoch at a time.
+
+Several processes share an epoch without talking to each other: all draw the same one from (seed, epoch), and each keeps
+its slice of every batch.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from recflow.data.negatives import NegativeSampler as NegativeSampler
 from recflow.errors import RecflowError
 
 
@@ -20,6 +24,17 @@ class BPRBatch(NamedTuple):
     negatives: Tensor
 
 
+class PointwiseBatch(NamedTuple):
+    """Labelled pairs for pointwise losses: int64 indices and float32 labels, each of shape ``[batch]``.
+
+    The label is 1 for an interaction and 0 for a sampled item. Each interaction is followed by its own negatives.
+    """
+
+    users: Tensor
+    items: Tensor
+    labels: Tensor
+
+
 class RatingBatch(NamedTuple):
     """Ratings for pointwise losses: int64 indices and float32 stars, each of shape ``[batch]``."""
 
@@ -29,7 +44,10 @@ class RatingBatch(NamedTuple):
 
 
 class Batches(Protocol):
-    """A loader: iterates over one epoch's batches, the same ones for the same (seed, epoch)."""
+    """A loader: iterates over one epoch's batches, the same ones for the same (seed, epoch).
+
+    One that can feed several processes has ``shard(rank, world_size)``, too, as those of this file have.
+    """
 
     def __len__(self) -> int: ...
     def __iter__(self) -> Iterator[NamedTuple]: ...
@@ -43,13 +61,16 @@ def epoch_generator(seed: int, epoch: int, device: torch.device | str = "cpu") -
 class _Epochs:
     """Batches of a permutation of the interactions. Lightning calls ``sampler.set_epoch`` before each epoch."""
 
-    def __init__(self, num_interactions: int, batch_size: int, seed: int) -> None:
+    def __init__(self, num_interactions: int, batch_size: int, seed: int, rows_each: int = 1) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.num_interactions, self.batch_size, self.seed, self.epoch = num_interactions, batch_size, seed, 0
+        self.rows_each, self.rank, self.world_size = rows_each, 0, 1
+        self.interactions_per_batch = max(1, batch_size // rows_each)
 
     def __len__(self) -> int:
-        return math.ceil(self.num_interactions / self.batch_size)
+        full, rest = divmod(self.num_interactions, self.interactions_per_batch)
+        return full + (rest >= self.world_size)
 
     @property
     def sampler(self) -> Self:
@@ -59,6 +80,41 @@ class _Epochs:
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch's order the next iteration follows."""
         self.epoch = epoch
+
+    def shard(self, rank: int, world_size: int) -> Self:
+        """Yield one process's slice of each batch from now on; ``batch_size`` stays that of all processes together.
+
+        Slices of one batch differ by at most one interaction in size and, joined by rank, are that batch. A last batch
+        that holds fewer interactions than there are processes is left out on all, so that all make as many steps.
+
+        Args:
+            rank: This process, from 0.
+            world_size: Number of processes.
+
+        Returns:
+            This loader.
+
+        Raises:
+            RecflowError: If a batch, or the whole epoch, has fewer interactions than there are processes.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be from 0 to world_size - 1, got rank {rank} and world_size {world_size}")
+        if self.interactions_per_batch < world_size:
+            raise RecflowError(
+                f"A batch of {self.batch_size} cannot be shared by {world_size} processes: "
+                f"give a batch_size of at least {world_size * self.rows_each}."
+            )
+        if self.num_interactions < world_size:
+            raise RecflowError(
+                f"{self.num_interactions} training interactions cannot be shared by {world_size} processes: use fewer."
+            )
+        self.rank, self.world_size = rank, world_size
+        return self
+
+    def _slices(self, *columns: Tensor) -> Iterator[list[Tensor]]:
+        for batch in zip(*(torch.split(column, self.interactions_per_batch) for column in columns), strict=True):
+            if len(batch[0]) >= self.world_size:
+                yield [torch.tensor_split(column, self.world_size)[self.rank] for column in batch]
 
 
 class BPRBatches(_Epochs):
@@ -81,8 +137,52 @@ class BPRBatches(_Epochs):
         order = torch.randperm(self.num_interactions, generator=generator, device=self.users.device)
         users, items = self.users[order], self.items[order]
         negatives = self.negatives(users, generator)
-        for chunk in zip(*(torch.split(tensor, self.batch_size) for tensor in (users, items, negatives)), strict=True):
-            yield BPRBatch(*chunk)
+        for batch in self._slices(users, items, negatives):
+            yield BPRBatch(*batch)
+
+
+class PointwiseBatches(_Epochs):
+    """Every interaction once an epoch, in random order, each followed by freshly drawn negatives.
+
+    He et al., WWW 2017, https://arxiv.org/abs/1708.05031
+
+    Args:
+        users: User indices, int64, shape ``[num_interactions]``.
+        items: Item indices, int64, shape ``[num_interactions]``.
+        negatives: Draws the negatives.
+        batch_size: Rows in a batch, interactions and negatives together. No interaction is parted from its negatives: a
+            batch holds ``batch_size // (1 + num_negatives)`` interactions, at least 1; the last one may hold fewer.
+        seed: With the epoch's number, fixes order and negatives.
+        num_negatives: Negatives for each interaction, at least 1; one item may come more than once among them.
+    """
+
+    def __init__(
+        self,
+        users: Tensor,
+        items: Tensor,
+        negatives: NegativeSampler,
+        batch_size: int,
+        seed: int,
+        num_negatives: int = 4,
+    ) -> None:
+        if num_negatives < 1:
+            raise RecflowError(f"num_negatives must be at least 1, got {num_negatives}.")
+        super().__init__(len(users), batch_size, seed, rows_each=1 + num_negatives)
+        self.users, self.items, self.negatives, self.num_negatives = users, items, negatives, num_negatives
+
+    def __iter__(self) -> Iterator[PointwiseBatch]:
+        generator = epoch_generator(self.seed, self.epoch, self.users.device)
+        order = torch.randperm(self.num_interactions, generator=generator, device=self.users.device)
+        # One negative of all interactions at a time: what drawing needs besides is not multiplied by num_negatives.
+        # And before shuffling: tables are sorted by user, and in that order the sampler's searches stay in the cache.
+        negatives = [self.negatives(self.users, generator)[order] for _ in range(self.num_negatives)]
+        label = torch.tensor([1.0] + [0.0] * self.num_negatives, device=order.device)
+        for batch_users, *candidates in self._slices(self.users[order], self.items[order], *negatives):
+            yield PointwiseBatch(
+                batch_users.repeat_interleave(self.rows_each),
+                torch.stack(candidates, dim=1).flatten(),  # [interactions, 1 + num_negatives] -> [batch]
+                label.repeat(len(batch_users)),
+            )
 
 
 class RatingBatches(_Epochs):
@@ -103,40 +203,5 @@ class RatingBatches(_Epochs):
     def __iter__(self) -> Iterator[RatingBatch]:
         generator = epoch_generator(self.seed, self.epoch, self.users.device)
         order = torch.randperm(self.num_interactions, generator=generator, device=self.users.device)
-        for chunk in torch.split(order, self.batch_size):
+        for (chunk,) in self._slices(order):
             yield RatingBatch(self.users[chunk], self.items[chunk], self.ratings[chunk])
-
-
-class NegativeSampler:
-    """Draws, for each given user, an item that the user has not interacted with, uniformly.
-
-    All draws are made at once; those that hit an interaction, found by binary search in the sorted keys
-    ``user * num_items + item``, are drawn again. A user who has interacted with every item has no negative: refused.
-    """
-
-    def __init__(self, users: Tensor, items: Tensor, num_items: int) -> None:
-        self.num_items = num_items
-        self.keys = torch.unique(users * num_items + items)  # sorted
-        if len(self.keys) and int(torch.bincount(self.keys // num_items).max()) >= num_items:
-            raise RecflowError(
-                f"A user has interacted with all {num_items} items: none is left to be drawn as a negative."
-            )
-
-    def __call__(self, users: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw one item per user, int64, shape of ``users``."""
-        drawn = self._draw(len(users), generator)
-        open_ = self._collisions(users, drawn)
-        while len(open_):
-            again = self._draw(len(open_), generator)
-            drawn[open_] = again
-            open_ = open_[self._collisions(users[open_], again)]
-        return drawn
-
-    def _draw(self, count: int, generator: torch.Generator) -> Tensor:
-        return torch.randint(self.num_items, (count,), generator=generator, device=self.keys.device)
-
-    def _collisions(self, users: Tensor, items: Tensor) -> Tensor:
-        keys = users * self.num_items + items
-        place = torch.searchsorted(self.keys, keys).clamp_(max=len(self.keys) - 1)
-        taken: Tensor = (self.keys[place] == keys).nonzero().flatten()
-        return taken
