@@ -1,29 +1,26 @@
 """Splits: which rows are trained on, which choose the epoch, which are read once at the end.
 
-Every method marks rows of the one table; nothing is copied but the three results, and no user is looped over.
+Every method marks rows of the one table; nothing is copied but the results, and no user is looped over.
 Random choices are drawn in (user, item) order from PCG64's raw stream, so a file in another order is split alike.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from fractions import Fraction
 from typing import Literal, get_args
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from recflow.data.held_out_users import hold_out_users
 from recflow.data.interactions import Interactions
+from recflow.data.random_splits import by_given_folds, by_random_folds, by_ratio, thinned
+from recflow.data.split_parts import FOLD_IN, TEST, TRAIN, VAL, Part
+from recflow.data.time_splits import by_time, by_user_time, leave_one_out, require_times
 from recflow.errors import RecflowError
 
-SplitMethod = Literal["ratio", "leave-one-out", "files"]
-
-TRAIN, VAL, TEST = 0, 1, 2
-
-Part = npt.NDArray[np.int8]
-Index = npt.NDArray[np.int64]
+SplitMethod = Literal["ratio", "temporal", "user-temporal", "leave-one-out", "users", "k-fold", "files"]
 
 
 @dataclass(frozen=True)
@@ -53,24 +50,35 @@ def split(
     ratios: Sequence[float] = (0.8, 0.1, 0.1),
     seed: int = 42,
     fold: int = 1,
+    folds: int = 5,
     val_fraction: float = 0.1,
+    fold_in_fraction: float = 0.8,
 ) -> Split:
     """Divide the interactions into train, validation and test rows.
 
     Args:
         interactions: The filtered, indexed table.
-        method: ``ratio``: random shares of each user's rows, counted as RecBole counts them. ``leave-one-out``: a
-            user's last row by time is tested, the one before it validates. ``files``: the folds the dataset brings.
-        ratios: Shares of train, validation and test, summing to 1 (``ratio`` only).
-        seed: Seed of the random choices, not negative (``ratio`` and ``files``).
-        fold: Which fold is tested, from 1 (``files`` only).
-        val_fraction: Share of the other folds' rows that validate, in [0, 1) (``files`` only).
+        method: ``ratio``: random shares of each user's rows, counted as RecBole counts them. ``temporal``: everybody's
+            rows before one moment train, those after another are tested, those between validate. ``user-temporal``:
+            shares as in ``ratio``, of each user's rows in order of time. ``leave-one-out``: a user's last row by time
+            is tested, the one before it validates. ``users``: random users are held out whole, and known by a part of
+            their rows, ``Split.fold_in``. ``k-fold``: one of several equal random parts is tested. ``files``: the folds
+            the dataset brings.
+        ratios: Shares of train, validation and test, summing to 1: of users (``users``) or of rows (``ratio``,
+            ``temporal``, ``user-temporal``).
+        seed: Seed of the random choices, not negative (``ratio``, ``users``, ``k-fold`` and ``files``).
+        fold: Which fold is tested, from 1 (``k-fold`` and ``files``).
+        folds: Number of random parts, at least 2 (``k-fold``).
+        val_fraction: Share of the other folds' rows that validate, in [0, 1) (``k-fold`` and ``files``).
+        fold_in_fraction: Share of a held-out user's rows that is known, in (0, 1), at least one row, and at least one
+            left over; a user with a single row has it known, and is not tested (``users``).
 
     Returns:
-        The three tables and their description.
+        The tables and their description.
 
     Raises:
-        RecflowError: If the method is unknown, an argument out of range, or the dataset has no such fold.
+        RecflowError: If the method is unknown, an argument out of range, the dataset has no such fold or no times, or
+            no row is left where one must be.
     """
     if method not in get_args(SplitMethod):
         close = get_close_matches(str(method), get_args(SplitMethod), n=1)
@@ -78,107 +86,85 @@ def split(
         raise RecflowError(
             f"split method {method!r} is unknown, expected one of {', '.join(get_args(SplitMethod))}{hint}"
         )
-    if seed < 0:
-        raise RecflowError(f"seed is {seed}, expected a whole number from 0")
+    _check_seed(seed)
+    if method in ("temporal", "user-temporal", "leave-one-out"):
+        require_times(interactions, method)
+    if method in ("ratio", "temporal", "user-temporal", "users"):
+        _check_ratios(ratios)
+
     table = interactions.table
-    if method == "ratio":
-        part = _by_ratio(table, _checked_ratios(ratios), seed)
-        describe = f"ratio {_ratio_text(ratios)} per user, random, seed {seed}"
-    elif method == "leave-one-out":
-        part = _leave_one_out(table)
-        describe = "leave-one-out per user, last by time tested, the one before validates"
-    else:
-        part = _by_files(interactions, fold, val_fraction, seed)
-        describe = f"files, fold {fold} tested, {val_fraction:g} of the other rows validate, random, seed {seed}"
-    train, val, test = (table.filter(pl.Series(part == wanted)) for wanted in (TRAIN, VAL, TEST))
-    return Split(train=train, val=val, test=test, describe=describe)
+    chance = f"random, seed {seed}"
+    validation = f"{val_fraction:g} of the other rows validate, {chance}"
+    match method:
+        case "ratio":
+            part = by_ratio(table, ratios, seed)
+            describe = f"ratio {_ratio_text(ratios)} per user, {chance}"
+        case "temporal":
+            part, starts = by_time(interactions, ratios)
+            describe = f"temporal {_ratio_text(ratios)}, global" + (f": {starts}" if starts else "")
+        case "user-temporal":
+            part = by_user_time(table, ratios)
+            describe = f"user-temporal {_ratio_text(ratios)} per user, in order of time"
+        case "leave-one-out":
+            part = leave_one_out(table)
+            describe = "leave-one-out per user, last by time tested, the one before validates"
+        case "users":
+            part = hold_out_users(interactions, ratios, fold_in_fraction, seed)
+            known = f"{_percent(fold_in_fraction)} of their rows known"
+            describe = f"users {_ratio_text(ratios)}, held out whole, {known}, {chance}"
+        case "k-fold":
+            part = by_random_folds(interactions, folds, fold, val_fraction, seed)
+            describe = f"k-fold, part {fold} of {folds} tested, {validation}"
+        case "files":
+            part = by_given_folds(interactions, fold, val_fraction, seed)
+            describe = f"files, fold {fold} tested, {validation}"
+    if not (part == TRAIN).any():
+        raise RecflowError(
+            f"split {method!r} leaves none of {interactions.name}'s {table.height:,} ratings to train on; "
+            "give training a larger share"
+        )
+    train, val, test = (_marked(table, part, mark) for mark in (TRAIN, VAL, TEST))
+    fold_in = _marked(table, part, FOLD_IN) if method == "users" else pl.DataFrame()
+    return Split(train=train, val=val, test=test, describe=describe, fold_in=fold_in)
 
 
-def ratio_counts(num_rows: Index, ratios: Sequence[float]) -> tuple[Index, Index, Index]:
-    """How many of a user's rows go where, exactly as RecBole's `_calcu_split_ids` counts.
+def thin_train(split: Split, fraction: float, seed: int) -> Split:
+    """Keep a random share of the training rows and all others, to see what more data are worth.
 
-    Shares are rounded down, train takes what is left over; then test and validation, in this order, are given one row
-    of train's where their share is below one row and train can spare it.
+    With one seed, the rows of a smaller share are among those of a larger one. Users and items may lose all of their
+    training rows; their indices stay.
 
     Args:
-        num_rows: Rows per user, int64, shape ``[num_users]``.
-        ratios: Shares of train, validation and test.
+        split: What is thinned.
+        fraction: The share of the training rows that stays, in (0, 1]; at least one row.
+        seed: Seed of the choice, not negative.
 
     Returns:
-        Rows of train, validation and test, each of shape ``[num_users]``.
+        The split with fewer training rows, its description ending in ``", 10 % of the training rows"``; the split
+        itself if the share is 1.
 
-    Example:
-        >>> [int(count[0]) for count in ratio_counts(np.array([5]), (0.8, 0.1, 0.1))]
-        [3, 1, 1]
+    Raises:
+        RecflowError: If an argument is out of range.
     """
-    val = (ratios[1] * num_rows).astype(np.int64)
-    test = (ratios[2] * num_rows).astype(np.int64)
-    train = num_rows - val - test
-    for count, ratio in ((test, ratios[2]), (val, ratios[1])):
-        share = ratio * num_rows
-        lent = (train > 1) & (share > 0) & (share < 1)
-        count += lent
-        train -= lent
-    return train, val, test
+    if not 0 < fraction <= 1:
+        raise RecflowError(f"fraction is {fraction:g}, expected a share of the training rows above 0 and up to 1")
+    _check_seed(seed)
+    if fraction == 1:
+        return split
+    describe = f"{split.describe}, {_percent(fraction)} of the training rows"
+    return replace(split, train=thinned(split.train, fraction, seed), describe=describe)
 
 
-def _by_ratio(table: pl.DataFrame, ratios: Sequence[float], seed: int) -> Part:
-    user = table["user"].to_numpy()
-    num_rows = np.bincount(user).astype(np.int64)
-    train, val, _ = ratio_counts(num_rows, ratios)
-    order = _pair_order(table)
-    grouped = user[order].astype(np.int64)
-    # one sort puts users in order and shuffles within each: the user in the high bits, chance in the low ones
-    bits = 63 - len(num_rows).bit_length()
-    chance = np.random.default_rng(seed).bit_generator.random_raw(len(order)) >> np.uint64(64 - bits)
-    shuffled = order[np.argsort((grouped << bits) | chance.astype(np.int64), kind="stable")]
-    first = np.cumsum(num_rows) - num_rows
-    rank = np.arange(len(order)) - first[grouped]
-    part = np.full(len(order), TEST, dtype=np.int8)
-    part[shuffled[rank < (train + val)[grouped]]] = VAL
-    part[shuffled[rank < train[grouped]]] = TRAIN
-    return part
+def _marked(table: pl.DataFrame, part: Part, mark: int) -> pl.DataFrame:
+    return table.filter(pl.Series(part == mark))
 
 
-def _leave_one_out(table: pl.DataFrame) -> Part:
-    user = table["user"].to_numpy()
-    order = np.lexsort((table["time"].to_numpy(), user))  # stable: of equal times the file's last comes last
-    num_rows = np.bincount(user)
-    grouped = user[order]
-    from_end = np.cumsum(num_rows)[grouped] - np.arange(len(order))  # 1 for a user's last row
-    part = np.full(len(order), TRAIN, dtype=np.int8)
-    part[order[(from_end == 1) & (num_rows[grouped] >= 2)]] = TEST
-    part[order[(from_end == 2) & (num_rows[grouped] >= 3)]] = VAL
-    return part
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise RecflowError(f"seed is {seed}, expected a whole number from 0")
 
 
-def _by_files(interactions: Interactions, fold: int, val_fraction: float, seed: int) -> Part:
-    table = interactions.table
-    if "fold" not in table.columns:
-        raise RecflowError(f"{interactions.name} brings no folds, so split 'files' cannot be used; try 'ratio'")
-    known = sorted(table["fold"].drop_nulls().unique().to_list())
-    if fold not in known:
-        raise RecflowError(f"fold is {fold}, expected one of {interactions.name}'s folds: {', '.join(map(str, known))}")
-    if not 0 <= val_fraction < 1:
-        raise RecflowError(f"val_fraction is {val_fraction:g}, expected a share from 0 to below 1, such as 0.1")
-    tested = (table["fold"] == fold).fill_null(False).to_numpy()
-    part = np.where(tested, TEST, TRAIN).astype(np.int8)
-    order = _pair_order(table)
-    rest = order[~tested[order]]
-    chance = np.random.default_rng(seed).bit_generator.random_raw(len(rest))
-    chosen = np.argsort(chance, kind="stable")[: round(val_fraction * len(rest))]
-    part[rest[chosen]] = VAL
-    return part
-
-
-def _pair_order(table: pl.DataFrame) -> Index:
-    """Row numbers in (user, item) order, which no file's order touches; pairs are unique."""
-    user = table["user"].to_numpy().astype(np.int64)
-    item = table["item"].to_numpy()
-    return np.argsort(user * (int(item.max()) + 1) + item, kind="stable")
-
-
-def _checked_ratios(ratios: Sequence[float]) -> Sequence[float]:
+def _check_ratios(ratios: Sequence[float]) -> None:
     if (
         len(ratios) != 3
         or not all(math.isfinite(ratio) for ratio in ratios)
@@ -190,7 +176,10 @@ def _checked_ratios(ratios: Sequence[float]) -> Sequence[float]:
             f"ratios are {tuple(ratios)}, expected three shares (train, validation, test) that sum to 1, the first "
             "above 0 and none negative, such as (0.8, 0.1, 0.1)"
         )
-    return ratios
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
 
 
 def _ratio_text(ratios: Sequence[float]) -> str:
