@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -11,13 +12,14 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from recflow.data.catalog import load_raw
+from recflow.data.catalog import load_path, load_raw
 from recflow.data.graph import BipartiteGraph, bipartite_graph
-from recflow.data.interactions import Interactions, build_interactions
-from recflow.data.splits import Split, split
+from recflow.data.interactions import Interactions, RawData, build_interactions
+from recflow.data.splits import Split, SplitMethod, split, thin_train
+from recflow.data.tables import Columns, load_table
 from recflow.errors import RecflowError
 
-Part = Literal["train", "val", "test"]
+Part = Literal["train", "val", "test", "fold_in"]
 
 
 @dataclass(frozen=True)
@@ -25,35 +27,75 @@ class DataConfig:
     """Which data, how it is filtered, split and batched.
 
     Args:
-        name: A named dataset: sample (embedded, synthetic), ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m or
-            ml-32m.
-        split: ratio (per user, at random), leave-one-out (each user's last interaction is test, the one before
-            validation) or files (the dataset's own folds).
-        ratios: Shares of train, validation and test under split ratio; they sum to 1.
-        fold: Which given fold is test under split files, from 1.
-        val_fraction: Share of the rows outside the test fold that is validation under split files; 0 for none.
+        name: A named dataset: sample (embedded, synthetic; sample:ratings=1000000 for more) or one of `recflow data
+            list`. Only read where path is null.
+        path: Your own ratings: a CSV, TSV or Parquet file, or a folder in a published form.
+        user: Its column of users; null: found by its usual name (user_id, userId, member …).
+        item: Its column of items; null: found by its usual name.
+        rating: Its column of ratings; null: found by its usual name, and done without if there is none.
+        time: Its column of times; null: found by its usual name, and done without if there is none.
+        items: A table of item features for path: title, year, genres and others; its first column or the one named
+            like the ratings' is the id.
+        users: A table of user features for path.
+        rating_range: Lowest and highest rating that path may hold; null takes what comes.
+        split: ratio (per user, at random), temporal (at two points in time, for all users), user-temporal (each
+            user's last ones), leave-one-out (each user's last is test, the one before validation), users (whole users
+            held out and folded in), k-fold (at random, see folds) or files (the dataset's own). Null: k-fold where
+            folds is set, files for data published as train and test and for own data with a column fold, else ratio.
+        ratios: Shares of train, validation and test under ratio, temporal and user-temporal, and of users under
+            users; they sum to 1.
+        folds: Number of folds under k-fold or files; without fold, all of them are fitted, one after another.
+        fold: Which fold is test under k-fold and files, from 1.
+        val_fraction: Share of the rows outside the test fold that is validation under k-fold and files; 0 for none.
+        fold_in_fraction: Share of a held-out user's rows that is known under users.
+        train_fraction: Share of the training rows that is trained on: how good would it be with less data?
         seed: Fixes the split. A run's own seed is another, so that several seeds can share one split.
         drop_below: Leave out ratings below this before the split; null keeps all.
         relevant_from: Held-out ratings from here on count as relevant, and ranking models learn from training
             ratings from here on; null takes every interaction. Rating models learn from all.
+        require_genre: Leave out items that have no genre.
+        years: First and last year of release of the items to keep; null keeps all.
+        min_item_ratings: Leave out items with fewer rows than this; 0 keeps all.
         k_core: Keep only users and items with at least this many rows, repeatedly; 0 keeps all.
-        batch_size: Interactions in a training batch.
+        batch_size: Interactions in a training step, over all processes together.
     """
 
     name: str = "sample"
-    split: Literal["ratio", "leave-one-out", "files"] = "ratio"
+    path: str | None = None
+    user: str | None = None
+    item: str | None = None
+    rating: str | None = None
+    time: str | None = None
+    items: str | None = None
+    users: str | None = None
+    rating_range: tuple[float, float] | None = None
+    split: SplitMethod | None = None
     ratios: tuple[float, float, float] = (0.8, 0.1, 0.1)
-    fold: int = 1
+    folds: int | None = None
+    fold: int | None = None
     val_fraction: float = 0.1
+    fold_in_fraction: float = 0.8
+    train_fraction: float = 1.0
     seed: int = 42
     drop_below: float | None = None
     relevant_from: float | None = None
+    require_genre: bool = False
+    years: tuple[int, int] | None = None
+    min_item_ratings: int = 0
     k_core: int = 0
     batch_size: int = 4096
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise RecflowError(f"data.batch_size must be at least 1, got {self.batch_size}.")
+        of_files = [name for name in ("user", "item", "rating", "time", "items", "users") if getattr(self, name)]
+        if of_files and self.path is None:
+            named = ", ".join(f"data.{name}" for name in of_files)
+            raise RecflowError(f"{named} belong to data of your own: give the file as --data FILE or data.path.")
+        if self.folds is not None and self.split not in (None, "k-fold", "files"):
+            raise RecflowError(f"data.folds goes with split k-fold or files, got split {self.split}.")
+        if self.split == "k-fold" and self.folds is None:
+            raise RecflowError("Split k-fold needs data.folds, the number of folds, such as 5.")
 
 
 class Rows(NamedTuple):
@@ -97,6 +139,7 @@ class Dataset:
             "train": Rows.of(parts.train),
             "val": Rows.of(parts.val),
             "test": Rows.of(parts.test),
+            "fold_in": Rows.of(parts.fold_in if parts.fold_in.width else parts.train.clear()),
         }
         if len(self.positives.users) == 0:
             raise RecflowError(
@@ -143,7 +186,7 @@ class Dataset:
 
     def seen(self, part: Part) -> Rows:
         """What a user is known to have interacted with when a part is ranked: never a candidate there."""
-        earlier: list[Part] = ["train"] if part == "val" else ["train", "val"]
+        earlier: list[Part] = ["train", "fold_in"] if part == "val" else ["train", "fold_in", "val"]
         return Rows(*(torch.cat(columns) for columns in zip(*(self.rows[name] for name in earlier), strict=True)))
 
     def known(self) -> Rows:
@@ -159,11 +202,27 @@ class Dataset:
             "sha256": self.interactions.sha256,
             "users": self.num_users,
             "items": self.num_items,
-            "interactions": {part: len(rows.users) for part, rows in self.rows.items()},
+            "interactions": {
+                part: len(rows.users) for part, rows in self.rows.items() if part != "fold_in" or len(rows.users)
+            },
+            "cold": {part: self._cold(part) for part in ("val", "test")},
             "filter": self.interactions.filters,
             "split": self.parts.describe,
             "relevance": "every interaction" if threshold is None else f"rating >= {threshold:g}",
             "candidates": "full ranking: every item left after filtering, minus what the user has seen",
+        }
+
+    def _cold(self, part: Part) -> dict[str, int]:
+        """How many of a part's users and items have no training row."""
+
+        def count(wanted: Tensor, trained: Tensor, size: int) -> int:
+            counts, known = (torch.bincount(rows, minlength=size) for rows in (wanted, trained))
+            return int(((counts > 0) & (known == 0)).sum())
+
+        held_out, train = self.rows[part], self.train
+        return {
+            "users": count(held_out.users, train.users, self.num_users),
+            "items": count(held_out.items, train.items, self.num_items),
         }
 
     def to(self, device: torch.device | str) -> Self:
@@ -182,23 +241,67 @@ def prepare(config: DataConfig) -> Dataset:
     Raises:
         RecflowError: If the data cannot be had, or nothing of it is left.
     """
-    raw = load_raw(config.name)
-    interactions = build_interactions(raw, drop_below=config.drop_below, k_core=config.k_core)
+    interactions = build_interactions(
+        load(config),
+        drop_below=config.drop_below,
+        k_core=config.k_core,
+        require_genre=config.require_genre,
+        years=config.years,
+        min_item_ratings=config.min_item_ratings,
+    )
+    method = _method(config, interactions)
+    if method == "files" and config.folds is not None:
+        given = interactions.table["fold"].n_unique() if "fold" in interactions.table.columns else 0
+        if given != config.folds:
+            raise RecflowError(f"data.folds is {config.folds}, but {interactions.name} brings {given} folds.")
     parts = split(
         interactions,
-        config.split,
+        method,
         ratios=config.ratios,
         seed=config.seed,
-        fold=config.fold,
+        fold=config.fold or 1,
         val_fraction=config.val_fraction,
+        folds=config.folds or 0,
+        fold_in_fraction=config.fold_in_fraction,
     )
+    if config.train_fraction != 1:
+        parts = thin_train(parts, config.train_fraction, config.seed)
     return Dataset(interactions, parts, config)
+
+
+def load(config: DataConfig) -> RawData:
+    """Read what a configuration names, a dataset or a file of one's own, in its own ids.
+
+    Raises:
+        RecflowError: If the data cannot be had.
+    """
+    if config.path is None:
+        return load_raw(config.name)
+    path = Path(config.path).expanduser()
+    if path.is_dir():
+        return load_path(path)
+    columns = Columns(config.user, config.item, config.rating, config.time)
+    items, users = (None if table is None else Path(table).expanduser() for table in (config.items, config.users))
+    return load_table(path, columns, items=items, users=users, rating_range=config.rating_range)
+
+
+def _method(config: DataConfig, interactions: Interactions) -> SplitMethod:
+    """The split that is meant where none is named."""
+    if config.split is not None:
+        return config.split
+    if config.folds is not None:
+        return "k-fold"
+    if "fold" not in interactions.table.columns:
+        return "ratio"
+    own_column = config.path is not None and not Path(config.path).expanduser().is_dir()
+    return "files" if own_column or interactions.table["fold"].has_nulls() else "ratio"
 
 
 def config_of(settings: dict[str, Any]) -> DataConfig:
     """Read a configuration back from a run's ``data:`` section."""
-    known = asdict(DataConfig())
-    return DataConfig(**{**known, **settings, "ratios": tuple(settings.get("ratios", known["ratios"]))})
+    pairs = {"ratios", "years", "rating_range"}  # YAML knows lists only
+    given: dict[str, Any] = {name: tuple(v) if name in pairs and v else v for name, v in settings.items()}
+    return DataConfig(**given)
 
 
 def _column(table: pl.DataFrame, name: str, kind: type) -> np.ndarray[Any, Any]:
