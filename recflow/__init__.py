@@ -15,20 +15,33 @@ if TYPE_CHECKING:
     from recflow.runs import Run, load_run
     from recflow.spec import ModelSpec
     from recflow.training.fit import fit
+    from recflow.training.folds import CrossValidation, cross_validate
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "CrossValidation": "recflow.training.folds",
     "ModelSpec": "recflow.spec",
     "Plugin": "recflow.hookspecs",
     "RecflowError": "recflow.errors",
     "Run": "recflow.runs",
+    "cross_validate": "recflow.training.folds",
     "fit": "recflow.training.fit",
     "hookimpl": "recflow.hookspecs",
     "load_run": "recflow.runs",
 }
 
-__all__ = ["ModelSpec", "Plugin", "RecflowError", "Run", "fit", "hookimpl", "load_run"]
+__all__ = [
+    "CrossValidation",
+    "ModelSpec",
+    "Plugin",
+    "RecflowError",
+    "Run",
+    "cross_validate",
+    "fit",
+    "hookimpl",
+    "load_run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -70,17 +70,30 @@ class BiasMF(ClosedFormModule):
         """Solve all items, then all users; returns the mean squared error on the training ratings."""
         train = self.data.train
         self.mean = train.ratings.mean()
-        sizes = (self.data.num_users, self.data.num_items)
-        by_item = Histories.from_pairs(train.items, train.users, sizes[1], sizes[0], train.ratings)
-        by_user = Histories.from_pairs(train.users, train.items, *sizes, train.ratings)
-        penalties = (self.hparams["reg"], self.hparams["reg_bias"], self.hparams["reg_exponent"])
-        self.item_factors, self.item_bias = ridge_rows(
-            by_item, self.user_factors, self.user_bias, self.mean, *penalties
-        )
-        self.user_factors, self.user_bias = ridge_rows(
-            by_user, self.item_factors, self.item_bias, self.mean, *penalties
-        )
+        self.item_factors, self.item_bias = self._solve_items()
+        self.user_factors, self.user_bias = self._solve_users()
         return float((self.ranker().predict(train.users, train.items) - train.ratings).square().mean())
+
+    def start_new(self, users: Tensor, items: Tensor) -> None:
+        """New users are solved against the known items, then new items against all users."""
+        self.item_factors[items] = self.item_bias[items] = 0
+        factors, bias = self._solve_users()
+        self.user_factors[users], self.user_bias[users] = factors[users], bias[users]
+        factors, bias = self._solve_items()
+        self.item_factors[items], self.item_bias[items] = factors[items], bias[items]
+
+    def _solve_items(self) -> tuple[Tensor, Tensor]:
+        rows, sizes = self.data.train, (self.data.num_items, self.data.num_users)
+        by_item = Histories.from_pairs(rows.items, rows.users, *sizes, rows.ratings)
+        return ridge_rows(by_item, self.user_factors, self.user_bias, self.mean, *self._penalties())
+
+    def _solve_users(self) -> tuple[Tensor, Tensor]:
+        rows, sizes = self.data.train, (self.data.num_users, self.data.num_items)
+        by_user = Histories.from_pairs(rows.users, rows.items, *sizes, rows.ratings)
+        return ridge_rows(by_user, self.item_factors, self.item_bias, self.mean, *self._penalties())
+
+    def _penalties(self) -> tuple[float, float, float]:
+        return self.hparams["reg"], self.hparams["reg_bias"], self.hparams["reg_exponent"]
 
     def ranker(self) -> FactorRanker:
         """Factors and biases; a new user is one more row of the same regression."""

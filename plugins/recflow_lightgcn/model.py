@@ -61,6 +61,12 @@ class LightGCN(RankingModule):
         init.uniform_(self.users.weight, -bound, bound)
         init.uniform_(self.items.weight, -bound, bound)
 
+    @torch.no_grad()
+    def start_new(self, users: Tensor, items: Tensor) -> None:
+        """Zero: what propagation adds to it is exactly the fold-in of :meth:`ranker`."""
+        self.users.weight[users] = 0
+        self.items.weight[items] = 0
+
     def node_embeddings(self) -> tuple[Tensor, Tensor]:
         """Embeddings after propagation, ``[num_users, dim]`` and ``[num_items, dim]``."""
         return mean_of_layers(self.data.graph, self.users.weight, self.items.weight, self.hparams["num_layers"])

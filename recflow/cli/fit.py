@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from recflow.cli.tables import metrics_table
+
+if TYPE_CHECKING:
+    from recflow.runs import Run
+    from recflow.training.folds import CrossValidation
 
 _HELP = """\
 usage: recflow fit --plugin NAME [--data NAME] [settings]
@@ -17,12 +22,18 @@ Train a model, choose its best epoch on the validation part, measure the test pa
 folder. Every setting can stand in a YAML file or be given here, as --section.key value:
 
   --plugin NAME            the model: recflow plugins
-  --data NAME              sample (default), ml-latest-small, ml-100k, ml-1m, ml-20m, ml-25m, ml-32m
+  --data NAME|FILE         sample (default), ml-1m or another of recflow data list; or a CSV, TSV or Parquet file of
+                           your own: --data my.csv --data.user member --data.item film --data.rating stars
+  --data.split METHOD      ratio, temporal, user-temporal, leave-one-out, users, k-fold, files
+  --data.folds K           fit all K folds, one after another, and print mean and standard deviation
   --seed N                 initialisation, batches and negatives (default 42)
   --name NAME              the run's name (default: the time)
   --monitor val/ndcg@10    what picks the best epoch and stops training early, with --patience 20
   --no-test                leave the test part unread
   --threads N              CPU threads
+  --init-from RUN          start from an earlier run of the same model, on data that may have grown
+  --loggers '[csv]'        any of tensorboard (default), csv, mlflow, wandb
+  --trainer.devices 2 --trainer.strategy ddp     several processes or GPUs
   --data.* --model.* --trainer.* --metrics.* --optimizer
   --print_config           print all settings as they stand, and stop
 
@@ -35,9 +46,34 @@ def run(argv: Sequence[str]) -> int:
     if not argv or list(argv) in (["-h"], ["--help"]):
         console.print(_HELP, markup=False, soft_wrap=True)
         return 0
-    from recflow.training.fit import fit_from_arguments
+    from recflow.training.fit import is_first_process
+    from recflow.training.folds import CrossValidation, fit_or_cross_validate
 
-    finished = fit_from_arguments(argv, console)
+    finished = fit_or_cross_validate(argv, console)
+    if not is_first_process():
+        return 0
+    if isinstance(finished, CrossValidation):
+        _print_folds(finished, console)
+    else:
+        _print_run(finished, console)
+    return 0
+
+
+def _print_folds(finished: CrossValidation, console: Console) -> None:
+    if finished.rows:
+        title = f"test parts of {finished.header['dataset']}: mean ± standard deviation over {len(finished.runs)} folds"
+        console.print()
+        console.print(metrics_table(finished.means, title, finished.deviations))
+        console.print(f"[dim]{finished.header['split']}; {finished.header['candidates']}[/]")
+    console.print(f"\nThe runs are in [bold]{finished.path}[/]; next:", highlight=False)
+    for command in (
+        f"recflow runs list --runs_dir {finished.path.parents[2]}",
+        f"recflow runs show {finished.runs[0].path}",
+    ):
+        console.print(f"  {command}", highlight=False, soft_wrap=True)
+
+
+def _print_run(finished: Run, console: Console) -> None:
     metrics = finished.metrics
     epochs, planned = metrics["epochs"], finished.config["trainer"]["max_epochs"]
     chosen = f"best epoch {metrics['best_epoch']} of {epochs} by {metrics['monitor']}"
@@ -62,4 +98,3 @@ def run(argv: Sequence[str]) -> int:
         f"tensorboard --logdir {finished.path.parent}",
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)
-    return 0

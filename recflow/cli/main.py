@@ -18,6 +18,9 @@ COMMANDS = {
     "test": "measure a run on its test part again",
     "recommend": "recommend to a known user, or to someone new from movies they liked",
     "similar": "list the items most like one",
+    "export": "write a run's embeddings to files for other tools",
+    "runs": "list, show, compare and clean up runs",
+    "data": "list, describe, download and export datasets",
     "plugins": "list the models, or show one with its hyper-parameters",
     "serve": "answer recommendations over HTTP",
 }

@@ -15,12 +15,17 @@ _ERRORS = ("rmse", "mae")
 _SHOWN = ("ndcg", "recall", "hit", "mrr", "coverage")  # the others stand in metrics.json
 
 
-def metrics_table(rows: Mapping[str, Mapping[str, float]], title: str) -> Table:
+def metrics_table(
+    rows: Mapping[str, Mapping[str, float]],
+    title: str,
+    deviations: Mapping[str, Mapping[str, float]] | None = None,
+) -> Table:
     """One row a model: rating errors, then the chief ranking metrics at one cut-off, the best value of each in bold.
 
     Args:
         rows: Metrics by model; the first row is the model that the table is about.
         title: Line above the table.
+        deviations: Standard deviations of the same, to be shown after them.
     """
     first = next(iter(rows.values()))
     cutoffs = sorted({int(name.partition("@")[2]) for name in first if re.search(r"@\d+$", name)})
@@ -32,10 +37,8 @@ def metrics_table(rows: Mapping[str, Mapping[str, float]], title: str) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     best = {name: _best(name, [row[name] for row in rows.values() if name in row]) for name in names}
     for model, row in rows.items():
-        cells = [
-            f"[bold]{row[name]:.4f}[/]" if row.get(name) == best[name] else f"{row[name]:.4f}" if name in row else "n/a"
-            for name in names
-        ]
+        spread = (deviations or {}).get(model, {})
+        cells = [_cell(row.get(name), spread.get(name), row.get(name) == best[name]) for name in names]
         table.add_row(model, *cells)
     return table
 
@@ -63,6 +66,13 @@ def print_recommendations(
             *why,
         )
     console.print(table)
+
+
+def _cell(value: float | None, deviation: float | None, is_best: bool) -> str:
+    if value is None:
+        return "n/a"
+    shown = f"[bold]{value:.4f}[/]" if is_best else f"{value:.4f}"
+    return shown if deviation is None else f"{shown}\n[dim]±{deviation:.4f}[/]"
 
 
 def _best(name: str, values: Iterable[float]) -> float:

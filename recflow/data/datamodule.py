@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recflow.data.batches import Batches
 from recflow.data.dataset import DataConfig, Dataset, prepare
+from recflow.errors import RecflowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,8 +42,16 @@ class RecDataModule(pl.LightningDataModule):
         return self.dataset.num_items
 
     def train_dataloader(self) -> Batches:
-        """The batches that the model asks for."""
-        return cast("Batches", self._module().batches(self.dataset))
+        """The batches that the model asks for; where there are several processes, this one's share of each."""
+        batches = self._module().batches(self.dataset)
+        if self.trainer is not None and self.trainer.world_size > 1:
+            if not hasattr(batches, "shard"):
+                raise RecflowError(
+                    f"{type(batches).__name__} cannot be shared by {self.trainer.world_size} processes, for it has no "
+                    "shard(rank, world_size): leave out --trainer.devices."
+                )
+            batches = batches.shard(self.trainer.global_rank, self.trainer.world_size)
+        return cast("Batches", batches)
 
     def val_dataloader(self) -> Iterable[Tensor]:
         """Validation users, as many at a time as bounded memory allows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +17,16 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from recflow import registry
 from recflow.data.datamodule import RecDataModule
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig
 from recflow.spec import ModelSpec
-from recflow.training.modules import RecModule
+from recflow.training.loggers import LoggerName
+from recflow.training.modules import ClosedFormModule, RecModule
 
 _RESUME_MAY_CHANGE = ("--trainer.", "--patience", "--threads")
 
@@ -45,7 +49,7 @@ class FitConfiguration(LightningCLI):
                 f"Plugin {spec.name!r}: {spec.module} must be a RankingModule, RatingModule or ClosedFormModule "
                 f"with task = {spec.task!r}."
             )
-        self.spec, self.module = spec, module
+        self.spec, self.module, self.given = spec, module, args
         try:
             super().__init__(
                 module,
@@ -103,6 +107,19 @@ class FitConfiguration(LightningCLI):
             help="CPU threads (default: one per core). On a busy machine fewer are faster: OpenMP's threads wait by "
             "spinning; OMP_WAIT_POLICY=passive helps, too.",
         )
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="A finished run of the same model to start from, on data that may have grown: users and items that it "
+            "knows keep what it had learnt of them.",
+        )
+        parser.add_argument(
+            "--loggers",
+            type=list[LoggerName],
+            default=["tensorboard"],
+            help="Any of tensorboard, csv, mlflow and wandb, such as '[tensorboard, csv]'.",
+        )
         parser.add_class_arguments(MetricsConfig, "metrics")
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -121,8 +138,21 @@ class FitConfiguration(LightningCLI):
         """LightningCLI's own seeding is by another key."""
         pl.seed_everything(self.config["seed"], verbose=False)
 
+    @property
+    def cross_validates(self) -> bool:
+        """Whether this configuration stands for one fit a fold, not for one fit."""
+        return self.config["data"]["folds"] is not None and self.config["data"]["fold"] is None
+
+    def first_fold(self) -> FitConfiguration:
+        """The configuration of the first fold's fit."""
+        return FitConfiguration(self.spec, [*self.given, "--data.fold=1"])
+
     def instantiate_classes(self) -> None:
         """Build data and model; what they refuse is a mistake in the configuration."""
+        if self.cross_validates:
+            if self.config["data"]["folds"] < 2:
+                raise RecflowError(f"data.folds must be at least 2, got {self.config['data']['folds']}.")
+            return
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*will be overridden by.*")
             try:
@@ -149,11 +179,21 @@ class FitConfiguration(LightningCLI):
         except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
             raise RecflowError(f"The trainer cannot be set up: {error}") from error
         if trainer.world_size > 1:
-            raise RecflowError(
-                f"recflow trains in one process so far, got {trainer.world_size}: set --trainer.devices 1; "
-                "one process uses all CPU cores."
-            )
+            self._check_processes(trainer)
         return trainer
+
+    def _check_processes(self, trainer: pl.Trainer) -> None:
+        if issubclass(self.module, ClosedFormModule):
+            raise RecflowError(
+                f"{self.spec.name} is solved, not trained by gradients: it runs in one process, "
+                f"which uses all CPU cores; leave out --trainer.devices (got {trainer.world_size} processes)."
+            )
+        launched = isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher | None)
+        if not (isinstance(trainer.strategy, DDPStrategy) and launched):
+            raise RecflowError(
+                f"{trainer.world_size} processes train by --trainer.strategy ddp, got {type(trainer.strategy).__name__}"
+                f"{'' if launched else ' with processes that would not return their model'}."
+            )
 
     def dump(self) -> str:
         """The resolved configuration as YAML; ``recflow fit --config`` reads it back."""
@@ -166,7 +206,7 @@ def parse(args: Sequence[str]) -> FitConfiguration:
     Raises:
         RecflowError: If an argument or a configuration file is wrong.
     """
-    args = [_rewrite(arg) for arg in args]
+    args = [_rewrite(arg) for arg in _named_data(args)]
     return FitConfiguration(registry.load(_plugin_name(args)), args)
 
 
@@ -237,9 +277,34 @@ def _values(args: Sequence[str], option: str) -> list[str]:
     return following + [arg.partition("=")[2] for arg in args if arg.startswith(f"{option}=")]
 
 
+def _named_data(args: Sequence[str]) -> Iterator[str]:
+    """``--data X`` means ``--data.name X``, or ``--data.path X`` for a file or folder.
+
+    jsonargparse would take X for a configuration file.
+    """
+    waiting = False
+    for arg in args:
+        if waiting or arg.startswith("--data="):
+            value = arg if waiting else arg.partition("=")[2]
+            yield f"--data.{'path' if _is_path(value) else 'name'}={value}"
+            waiting = False
+        elif arg == "--data":
+            waiting = True
+        else:
+            yield arg
+    if waiting:
+        raise RecflowError("--data expects a dataset's name or a file: recflow data list.")
+
+
+def _is_path(value: str) -> bool:
+    """Whether what stands after ``--data`` is a file or folder, no name: it has a slash or a suffix, or is a file."""
+    return "/" in value or os.sep in value or bool(Path(value).suffix) or Path(value).is_file()
+
+
 def _rewrite(arg: str) -> str:
-    """``--data X`` means ``--data.name X``: jsonargparse would take X for a configuration file."""
-    return "--test=false" if arg == "--no-test" else re.sub(r"^--data(?==|$)", "--data.name", arg)
+    """The other spellings that people use."""
+    arg = re.sub(r"^--init-from(?==|$)", "--init_from", arg)
+    return "--test=false" if arg == "--no-test" else arg
 
 
 def _without_program_arguments(args: Sequence[str]) -> list[str]:

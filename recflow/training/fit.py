@@ -14,11 +14,12 @@ import lightning.pytorch as pl
 import polars
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from recflow import registry
 from recflow.data.dataset import Dataset
+from recflow.data.tables import keep_frame
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import Evaluation, MetricsConfig, evaluate
 from recflow.metrics.means import RankingMetrics
@@ -28,16 +29,18 @@ from recflow.ranking.rankers import Ranker
 from recflow.runs import CONFIG, CURVES, HISTORY, METRICS, PER_USER, Run, create_run, load_run
 from recflow.training.callbacks import EpochProgress, History, Patience, is_better_low
 from recflow.training.configuration import FitConfiguration, flatten, parse, resume_arguments, take_resume
-from recflow.training.modules import RecModule
+from recflow.training.loggers import make_loggers
+from recflow.training.modules import ClosedFormModule, RecModule
 from recflow.training.quiet import quiet_libraries
 from recflow.training.record import bundle_run, circumstances, log_finals
+from recflow.training.warm_start import start_from
 
 BASELINES = ("popularity", "random")
 
 
 def fit(
     plugin: str | None = None,
-    data: str | Mapping[str, Any] | None = None,
+    data: Any = None,
     *,
     config: str | Path | None = None,
     resume: str | Path | None = None,
@@ -48,7 +51,8 @@ def fit(
 
     Args:
         plugin: The model's name; may come from ``config``.
-        data: A dataset's name, or settings such as ``{"name": "ml-1m", "drop_below": 3}``.
+        data: A dataset's name, a file of your own, a pandas or Polars frame, or settings such as ``{"name": "ml-1m",
+            "drop_below": 3}`` or ``{"path": frame, "user": "member", "item": "film"}``.
         config: A YAML file, as under ``experiments/``.
         resume: A run folder to go on with, instead of starting a new one.
         console: Where progress is shown; nowhere if None.
@@ -66,29 +70,66 @@ def fit(
         run = recflow.fit("lightgcn", data="ml-latest-small")
         run.recommend(user=42, k=10)
     """
-    given = {"config": config, "resume": resume, "plugin": plugin, "data": data, **settings}
-    return fit_from_arguments(list(flatten(given)), console)
+    given = {"config": config, "resume": resume, "plugin": plugin, "data": without_frames(data), **settings}
+    configuration, resumed = configure(list(flatten(given)))
+    if configuration.cross_validates:
+        raise RecflowError("data.folds asks for several fits: use recflow.cross_validate, or choose one by data.fold.")
+    return run_fit(configuration, resumed, console or Console(quiet=True))
 
 
-def fit_from_arguments(args: Sequence[str], console: Console | None = None) -> Run:
-    """Fit from command-line arguments; see :func:`fit`."""
+def without_frames(data: Any) -> Any:
+    """Data settings in which a frame has become a file: a run's configuration can name nothing else."""
+    if data is None or isinstance(data, str | Path):
+        return data
+    if isinstance(data, Mapping):
+        return {name: keep_frame(value) if hasattr(value, "columns") else value for name, value in data.items()}
+    return keep_frame(data)
+
+
+def configure(args: Sequence[str]) -> tuple[FitConfiguration, Run | None]:
+    """Read command-line arguments.
+
+    Returns:
+        The configuration, and the run to go on with if there is one.
+
+    Raises:
+        RecflowError: If something given cannot be used.
+    """
     args, folder = take_resume(args)
     resumed = None if folder is None else load_run(folder)
-    console = console or Console(quiet=True)
     with quiet_libraries():
         if resumed is None:
-            configuration = parse(args)
-        else:
-            if resumed.finished and not args:
-                raise RecflowError(f"{resumed.path} has finished; to train longer, add --trainer.max_epochs N.")
-            configuration = parse(resume_arguments(resumed.path / CONFIG, args))
-        return _Fit(configuration, resumed, console).run_all()
+            return parse(args), None
+        if resumed.finished and not args:
+            raise RecflowError(f"{resumed.path} has finished; to train longer, add --trainer.max_epochs N.")
+        return parse(resume_arguments(resumed.path / CONFIG, args)), resumed
+
+
+def run_fit(configuration: FitConfiguration, resumed: Run | None, console: Console, folder: Path | None = None) -> Run:
+    """Carry a configured fit out.
+
+    Args:
+        configuration: What to fit.
+        resumed: The run to go on with.
+        console: Where progress is shown.
+        folder: Where a new run goes; by default a folder named by plugin, dataset and time.
+    """
+    with quiet_libraries():
+        console = console if is_first_process() else Console(quiet=True)
+        return _Fit(configuration, resumed, console, folder).run_all()
+
+
+def is_first_process() -> bool:
+    """Whether this process is the only one, or the first of several that train together."""
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)
 
 
 class _Fit:
     """One fit on its way through the stages."""
 
-    def __init__(self, configuration: FitConfiguration, resumed: Run | None, console: Console) -> None:
+    def __init__(
+        self, configuration: FitConfiguration, resumed: Run | None, console: Console, folder: Path | None
+    ) -> None:
         self.configuration, self.console = configuration, console
         self.config, self.spec = configuration.config, configuration.spec
         self.model: RecModule = configuration.model
@@ -97,30 +138,50 @@ class _Fit:
         self.monitor = self._monitor()
         self.validated = len(self.data.rows["val"].users) > 0
         self.resumed, self.finished = resumed, resumed is not None and resumed.finished
+        self.earlier = load_run(self.config["init_from"]) if self.config["init_from"] else None
         self._check()
         if self.config["threads"] is not None:
             torch.set_num_threads(self.config["threads"])
-        self.run = resumed or create_run(self.config["runs_dir"], self.spec.name, self.data.name, self.config["name"])
+        self.first = is_first_process()  # of several: it makes the run folder and writes everything in it
+        self.run = resumed or self._new_run(folder)
 
     def run_all(self) -> Run:
         """Train, choose the best epoch, test, and write the run folder."""
-        self.run.write_text(CONFIG, self.configuration.dump())
-        (self.run.path / METRICS).unlink(missing_ok=True)  # a finished run that is to go further
+        if self.first:
+            self.run.write_text(CONFIG, self.configuration.dump())
+            (self.run.path / METRICS).unlink(missing_ok=True)  # a finished run that is to go further
         self._announce()
         try:
             trainer, history, best_checkpoint = self._train()
         except BaseException as error:
-            if not (self.run.path / "checkpoints" / "last.ckpt").is_file():
-                shutil.rmtree(self.run.path)  # nothing to go on with
-            else:
-                self.console.print(f"\nbroken off; go on by: recflow fit --resume {self.run.path}", highlight=False)
+            self._break_off()
             if isinstance(error, SystemExit):  # what Lightning makes of Ctrl-C
                 raise KeyboardInterrupt from None
             raise
         best_epoch = self._load_best(best_checkpoint)
-        self.data.to(self.model.device)  # where the trainer has left the model
-        self._write(trainer, history, self.model.ranker().eval(), best_epoch)
+        device = trainer.strategy.root_device
+        self.data.to(device)
+        ranker = self.model.to(device).ranker().eval()
+        measured = self._test(ranker) if self.config["test"] else {}  # by all processes, each some of the users
+        if self.first:
+            self._write(trainer, history, ranker, best_epoch, measured)
         return self.run
+
+    def _new_run(self, folder: Path | None) -> Run:
+        if not self.first:
+            return Run(self.config["runs_dir"])  # until the first process tells which folder it has made
+        if folder is not None:
+            folder.mkdir()
+            return Run(folder)
+        return create_run(self.config["runs_dir"], self.spec.name, self.data.name, self.config["name"])
+
+    def _break_off(self) -> None:
+        if not self.first:
+            return
+        if not (self.run.path / "checkpoints" / "last.ckpt").is_file():
+            shutil.rmtree(self.run.path)  # nothing to go on with
+        else:
+            self.console.print(f"\nbroken off; go on by: recflow fit --resume {self.run.path}", highlight=False)
 
     def _monitor(self) -> str:
         names = [f"val/{name}" for name in self._metric_names()] + ["val/loss"]
@@ -144,6 +205,17 @@ class _Fit:
             )
         if self.config["trainer"]["fast_dev_run"]:
             raise RecflowError("trainer.fast_dev_run keeps no checkpoint to test; use --trainer.max_epochs 1 instead.")
+        if self.earlier is not None:
+            self.earlier.require_finished()
+            if isinstance(self.model, ClosedFormModule) and self.model.default_max_epochs == 1:
+                raise RecflowError(
+                    f"{self.spec.name} is solved in one sweep: a start would change nothing; leave out --init-from."
+                )
+        if self.spec.task == "rating" and not self.data.interactions.has_ratings:
+            raise RecflowError(
+                f"{self.spec.name} predicts ratings, and {self.data.name} has none: choose a ranking "
+                "model, such as lightgcn."
+            )
         threads = self.config["threads"]
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
@@ -166,6 +238,15 @@ class _Fit:
         default = " (the embedded sample: synthetic; choose other data by --data)" if self.data.name == "sample" else ""
         self.console.print(f"[bold]{self.spec.name}[/] on [bold]{self.data.name}[/]{default}: {size}")
         self.console.print(f"[dim]filter {header['filter']}; {header['split']}; relevant: {header['relevance']}[/]")
+        cold = header["cold"]["test"]
+        if cold["users"] or cold["items"]:
+            self.console.print(
+                f"[dim]cold: {cold['users']:,} users and {cold['items']:,} items of the test part have no training row[/]"
+            )
+        if header["split"].startswith("ratio") and self.data.interactions.has_times:
+            self.console.print(
+                "[dim]a random split lets a model see the future: --data.split temporal is nearer to deployment[/]"
+            )
         self.console.print(f"[dim]run {self.run.path}[/]")
 
     def _train(self) -> tuple[pl.Trainer, History, Path]:
@@ -186,15 +267,20 @@ class _Fit:
             callbacks.append(Patience(self.monitor, mode, self.config["patience"]))
         trainer = self.configuration.build_trainer(
             default_root_dir=self.run.path,
-            logger=TensorBoardLogger(self.run.path, name="", version="tensorboard", default_hp_metric=False),
+            logger=make_loggers(self.config["loggers"], self.run, self.config["runs_dir"], self.spec.name),
             callbacks=callbacks,
             **({} if self.validated else {"limit_val_batches": 0}),
         )
+        if trainer.world_size > 1:
+            self.console.print(f"in {trainer.world_size} processes, each with its share of every step", style="dim")
         self.model.attach(self.data, self.config["seed"], self.metrics)
+        if self.earlier is not None and self.resumed is None:
+            self.console.print(start_from(self.model, self.earlier, self.spec.name), highlight=False, markup=False)
         last = folder / "last.ckpt"
         checkpoint = str(last) if self.resumed and last.is_file() else None
         trainer.fit(self.model, datamodule=self.configuration.datamodule, ckpt_path=checkpoint, weights_only=True)
-        best_checkpoint = folder / ("best.ckpt" if self.validated else "last.ckpt")
+        self.run = Run(trainer.strategy.broadcast(str(self.run.path)))
+        best_checkpoint = self.run.path / "checkpoints" / ("best.ckpt" if self.validated else "last.ckpt")
         if not best_checkpoint.is_file():
             epochs = self.config["trainer"]["max_epochs"]
             raise RecflowError(f"No epoch was trained: trainer.max_epochs must be at least 1, got {epochs}.")
@@ -205,7 +291,9 @@ class _Fit:
         self.model.load_state_dict(loaded["state_dict"])
         return int(loaded["epoch"]) + 1
 
-    def _write(self, trainer: pl.Trainer, history: History, ranker: Ranker, best_epoch: int) -> None:
+    def _write(
+        self, trainer: pl.Trainer, history: History, ranker: Ranker, best_epoch: int, measured: dict[str, Any]
+    ) -> None:
         data, run = self.data, self.run
         chosen: dict[str, float] = next((row for row in history.epochs if row["epoch"] == best_epoch), {})
         val = {name.removeprefix("val/"): value for name, value in chosen.items() if name.startswith("val/")}
@@ -220,9 +308,8 @@ class _Fit:
             "parameters": sum(tensor.numel() for tensor in self.model.state_dict().values()),
             "header": header,
             "val": val,
+            **measured,
         }
-        if self.config["test"]:
-            content |= self._test(ranker)
         polars.DataFrame(history.epochs, infer_schema_length=None).write_csv(run.path / HISTORY)
         plot_curves(
             run.path / CURVES,
@@ -240,7 +327,8 @@ class _Fit:
         started = time.perf_counter()
         measured = evaluate(ranker, self.data, "test", self.spec.task, self.metrics, keep_per_user=True)
         seconds = time.perf_counter() - started
-        measured.per_user.write_parquet(self.run.path / PER_USER)
+        if self.first:
+            measured.per_user.write_parquet(self.run.path / PER_USER)
         baselines = {
             name: baseline(name, self.data, self.config["seed"], self.metrics).metrics
             for name in BASELINES

@@ -26,6 +26,7 @@ from recflow.metrics.evaluate import Evaluator, MetricsConfig, UserChunks
 from recflow.ranking.rankers import Ranker
 from recflow.spec import Task
 from recflow.training.losses import bpr_loss
+from recflow.training.warm_start import neighbour_means
 
 _LOSS_CHUNK = 2**18
 
@@ -73,6 +74,18 @@ class RecModule(pl.LightningModule, ABC):
     def ranker(self) -> Ranker:
         """The model as it stands, as a ranker on the model's device, detached from the graph of gradients."""
 
+    def start_new(self, users: Tensor, items: Tensor) -> None:
+        """Give nodes that an earlier run did not know their first vectors; the known ones have theirs.
+
+        By default a new node takes the mean of those who share its interactions, or else its genres: see
+        :func:`~recflow.training.warm_start.neighbour_means`. Models with an exact fold-in override this.
+
+        Args:
+            users: Indices of the new users, int64, shape ``[new_users]``.
+            items: Indices of the new items, int64, shape ``[new_items]``.
+        """
+        neighbour_means(self, users, items)
+
     @abstractmethod
     def held_out_batches(self) -> Sequence[Any]:
         """Batches of the validation part for ``val/loss``, the same ones every time."""
@@ -85,7 +98,7 @@ class RecModule(pl.LightningModule, ABC):
         """Users to rank for in validation, in chunks; none if there is no validation part."""
         self._evaluator = Evaluator(self.data, "val", self.task, self._metrics_config)
         self._held_out = self.held_out_batches()
-        return self._evaluator.chunks()
+        return self._evaluator.chunks(self.trainer.global_rank, self.trainer.world_size)
 
     def configure_optimizers(self) -> Any:
         """Adam at ``lr``, unless ``--optimizer`` names any other of ``torch.optim``."""
@@ -95,12 +108,13 @@ class RecModule(pl.LightningModule, ABC):
 
     def on_train_epoch_start(self) -> None:
         """Make dropout and its like follow (seed, epoch), so that a resumed run repeats an unbroken one."""
-        torch.manual_seed(epoch_generator(self.seed, self.current_epoch).initial_seed())
+        torch.manual_seed(epoch_generator(self.seed, self.current_epoch).initial_seed() + self.global_rank)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
         """One batch's loss."""
         loss = self.loss(batch)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        several = self.trainer.world_size > 1
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]), sync_dist=several)
         return loss
 
     def on_train_epoch_end(self) -> None:

@@ -11,9 +11,10 @@ from contextlib import contextmanager
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """Lightning's advice on data loaders, checkpoints and GPUs is for others: ours are whole tensors."""
-    logger = logging.getLogger("lightning.pytorch")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers.*",
@@ -25,10 +26,12 @@ def quiet_libraries() -> Iterator[None]:
             ".*LightningCLI's args parameter.*",
             ".*smaller than the logging interval.*",
             ".*You defined a `validation_step` but have no `val_dataloader`.*",
+            ".*MLFlow only allows.*",
             ".*isinstance\\(treespec, LeafSpec\\).*",
         ):
             warnings.filterwarnings("ignore", message=message)
         try:
             yield
         finally:
-            logger.setLevel(level)
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

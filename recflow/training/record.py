@@ -10,7 +10,8 @@ from importlib import metadata
 from typing import Any
 
 import torch
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from jsonargparse import Namespace
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from recflow.data.dataset import Dataset
 from recflow.ranking.bundle import save_bundle
@@ -59,7 +60,7 @@ def log_finals(
     hyper_parameters: Mapping[str, Any],
     test: Mapping[str, float],
 ) -> None:
-    """Log the test metrics beside the hyper-parameters and, to TensorBoard, the items' vectors for its projector.
+    """Log the test metrics and the hyper-parameters and, to TensorBoard, the items' vectors for its projector.
 
     Args:
         loggers: The trainer's.
@@ -69,11 +70,16 @@ def log_finals(
         test: Metrics of the test part; may be empty.
     """
     finals = {f"test/{name}": value for name, value in test.items()}
+    chosen = {name: _plain(value) for name, value in hyper_parameters.items()}
     for logger in loggers:
         if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(chosen)
             logger.log_metrics(finals)
+            logger.finalize("success")
+            if isinstance(logger, WandbLogger):
+                logger.experiment.finish()  # or the next fit of this process would write into this one's record
             continue
-        logger.log_hyperparams({name: _plain(value) for name, value in hyper_parameters.items()}, finals)
+        logger.log_hyperparams(chosen, finals)
         if isinstance(ranker, FactorRanker) and ranker.item_factors.shape[1] > 2:
             items = data.interactions.items.select("title", "year", "genres").iter_rows()
             logger.experiment.add_embedding(
@@ -104,10 +110,9 @@ def _plain(value: Any) -> Any:
     """What TensorBoard's table of hyper-parameters can hold."""
     if isinstance(value, bool | int | float | str):
         return value
-    try:
-        return {name: _plain(inner) for name, inner in vars(value).items()}
-    except TypeError:
-        return str(value)
+    if isinstance(value, Namespace):  # its vars() would escape names such as items, which are methods of its own
+        return {name: _plain(inner) for name, inner in value.as_dict().items()}
+    return str(value)
 
 
 def _commit() -> str | None:
