@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from recflow.data.sample import generate
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICK = ["--trainer.max_epochs", "3"]
@@ -27,10 +29,16 @@ def run(arguments, folder):
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 
+def needs_real_data(command):
+    return "--config" in command or ("--data" in command and "my.csv" not in command)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
     (folder / "experiments").symlink_to(ROOT / "experiments")
+    own = {"user_id": "member", "item_id": "film", "rating": "stars", "time": "when"}
+    generate(5_000).ratings.rename(own).write_csv(folder / "my.csv")
     return folder
 
 
@@ -39,12 +47,14 @@ def test_the_commands_on_the_sample_work_in_their_order(folder):
     """The `fit` on the sample runs in full, as a new user would; those after it ask the run it leaves."""
     ran = []
     for command in commands():
-        if command[0] != "recflow" or "--data" in command or "--config" in command or command[1] == "serve":
+        if command[0] != "recflow" or needs_real_data(command) or command[1] == "serve":
             continue
-        done = run(command, folder)
+        done = run(command + (QUICK if "my.csv" in command and command[1] == "fit" else []), folder)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         ran.append((command[1], done.stdout))
-    assert [name for name, _ in ran] == ["fit", "recommend", "recommend", "similar", "test"]
+    names = ["fit", "recommend", "recommend", "similar", "test", "data", "data", "fit", "recommend", "fit"]
+    assert [name for name, _ in ran] == names
+    assert (folder / "recommendations.parquet").is_file()
     printed = re.search(r"^lightgcn +([\d.]+)", ran[0][1], re.MULTILINE)[1]
     stated = re.search(r"^lightgcn +([\d.]+)", README, re.MULTILINE)[1]
     assert float(printed) == pytest.approx(float(stated), abs=0.01)
@@ -54,7 +64,7 @@ def test_the_commands_on_the_sample_work_in_their_order(folder):
 def test_the_commands_on_real_data_work(folder):
     ran = 0
     for command in commands():
-        if command[0] == "recflow" and ("--data" in command or "--config" in command):
+        if command[0] == "recflow" and needs_real_data(command):
             done = run([*command, *QUICK[: 0 if "bias-mf" in command else 2]], folder)
             assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
             ran += 1

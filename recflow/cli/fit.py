@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from recflow.cli.tables import metrics_table
+from recflow.cli.tables import print_metrics
 
 if TYPE_CHECKING:
     from recflow.runs import Run
@@ -63,7 +63,7 @@ def _print_folds(finished: CrossValidation, console: Console) -> None:
     if finished.rows:
         title = f"test parts of {finished.header['dataset']}: mean ± standard deviation over {len(finished.runs)} folds"
         console.print()
-        console.print(metrics_table(finished.means, title, finished.deviations))
+        print_metrics(console, finished.means, title, finished.deviations)
         console.print(f"[dim]{finished.header['split']}; {finished.header['candidates']}[/]")
     console.print(f"\nThe runs are in [bold]{finished.path}[/]; next:", highlight=False)
     for command in (
@@ -84,7 +84,7 @@ def _print_run(finished: Run, console: Console) -> None:
     console.print(f"\n{chosen}; trained in {metrics['train_seconds']:.1f} s")
     if "test" in metrics:
         rows = {metrics["plugin"]: metrics["test"], **metrics["baselines"]}
-        console.print(metrics_table(rows, f"test part of {metrics['header']['dataset']}"))
+        print_metrics(console, rows, f"test part of {metrics['header']['dataset']}")
         skipped = metrics["test_users_without_relevant"]
         left_out = f" ({skipped:,} without a relevant item left out)" if skipped else ""
         console.print(

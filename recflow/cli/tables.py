@@ -19,18 +19,24 @@ def metrics_table(
     rows: Mapping[str, Mapping[str, float]],
     title: str,
     deviations: Mapping[str, Mapping[str, float]] | None = None,
+    protocol: str = "",
 ) -> Table:
     """One row a model: rating errors, then the chief ranking metrics at one cut-off, the best value of each in bold.
 
     Args:
         rows: Metrics by model; the first row is the model that the table is about.
         title: Line above the table.
-        deviations: Standard deviations of the same, to be shown after them.
+        deviations: Standard deviations of the same, to be shown under them.
+        protocol: What the names of a sampled protocol's metrics end with, such as ``_neg99``; those of full ranking if
+            empty.
     """
     first = next(iter(rows.values()))
-    cutoffs = sorted({int(name.partition("@")[2]) for name in first if re.search(r"@\d+$", name)})
+    cutoffs = sorted({int(found[1]) for name in first if (found := re.search(rf"@(\d+){protocol}$", name))})
     k = 10 if 10 in cutoffs else cutoffs[0]
-    names = [name for name in first if name in _ERRORS or name == "auc"] + [f"{name}@{k}" for name in _SHOWN]
+    wanted = [f"{name}@{k}{protocol}" for name in _SHOWN]
+    if not protocol:
+        wanted = [name for name in first if name in _ERRORS or name == "auc"] + wanted
+    names = [name for name in wanted if name in first]
     table = _table(title)
     table.add_column("model", no_wrap=True)
     for name in names:
@@ -41,6 +47,19 @@ def metrics_table(
         cells = [_cell(row.get(name), spread.get(name), row.get(name) == best[name]) for name in names]
         table.add_row(model, *cells)
     return table
+
+
+def print_metrics(
+    console: Console,
+    rows: Mapping[str, Mapping[str, float]],
+    title: str,
+    deviations: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Print the table of full ranking and, where there are any, one of each sampled protocol; see `metrics_table`."""
+    console.print(metrics_table(rows, title, deviations))
+    for protocol in sorted({found[0] for name in next(iter(rows.values())) if (found := re.search(r"_neg\d+$", name))}):
+        sampled = f"the same items ranked among {protocol.removeprefix('_neg')} given candidates a user; never to be "
+        console.print(metrics_table(rows, f"{sampled}compared with full ranking", deviations, protocol))
 
 
 def print_recommendations(

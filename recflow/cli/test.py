@@ -20,7 +20,7 @@ def run(argv: Sequence[str]) -> int:
     chosen = chosen_run(args.run, console)
     chosen.require_finished()
 
-    from recflow.cli.tables import metrics_table
+    from recflow.cli.tables import print_metrics
     from recflow.data.dataset import config_of, prepare
     from recflow.metrics.evaluate import MetricsConfig, evaluate
 
@@ -39,7 +39,7 @@ def run(argv: Sequence[str]) -> int:
     rows = {chosen.metrics["plugin"]: measured.metrics}
     if "test" in chosen.metrics:
         rows["as recorded"] = chosen.metrics["test"]
-    console.print(metrics_table(rows, f"test part of {data.name}"))
+    print_metrics(console, rows, f"test part of {data.name}")
     left_out = f" ({measured.skipped:,} without a relevant item left out)" if measured.skipped else ""
     console.print(
         f"[dim]means over {measured.users:,} users{left_out}; {recorded['split']}; {recorded['candidates']}[/]"

@@ -240,9 +240,8 @@ class _Fit:
         self.console.print(f"[dim]filter {header['filter']}; {header['split']}; relevant: {header['relevance']}[/]")
         cold = header["cold"]["test"]
         if cold["users"] or cold["items"]:
-            self.console.print(
-                f"[dim]cold: {cold['users']:,} users and {cold['items']:,} items of the test part have no training row[/]"
-            )
+            counts = f"{cold['users']:,} users and {cold['items']:,} items"
+            self.console.print(f"[dim]cold: {counts} of the test part have no training row[/]")
         if header["split"].startswith("ratio") and self.data.interactions.has_times:
             self.console.print(
                 "[dim]a random split lets a model see the future: --data.split temporal is nearer to deployment[/]"
