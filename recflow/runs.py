@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -18,6 +18,7 @@ from recflow.errors import RecflowError
 if TYPE_CHECKING:
     import polars as pl
 
+    from recflow.exports import Written
     from recflow.ranking.catalog import Id
     from recflow.ranking.recommender import Recommendation, Recommender
 
@@ -28,6 +29,10 @@ CONFIG, METRICS, HISTORY, PER_USER, CURVES = (
     "per_user.parquet",
     "curves.png",
 )
+CROSS_VALIDATION = "cross_validation.json"  # in the folder that holds the runs fold-1 … fold-k
+
+COMPARABLE = ("dataset", "sha256", "filter", "split", "relevance", "candidates")
+"""Entries of a header: numbers of two runs may be compared only where all of these are equal."""
 
 
 class Run:
@@ -59,15 +64,22 @@ class Run:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The resolved configuration."""
-        loaded = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
-        return dict(loaded)
+        """The resolved configuration.
+
+        Raises:
+            RecflowError: If the file cannot be read.
+        """
+        return read_mapping(self.path / CONFIG)
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """What was measured: ``header``, ``val``, ``test``, ``baselines`` and more."""
+        """What was measured: ``header``, ``val``, ``test``, ``baselines`` and more.
+
+        Raises:
+            RecflowError: If the run has not finished, or the file cannot be read.
+        """
         self.require_finished()
-        return dict(json.loads((self.path / METRICS).read_text(encoding="utf-8")))
+        return read_mapping(self.path / METRICS)
 
     @cached_property
     def recommender(self) -> Recommender:
@@ -112,12 +124,55 @@ class Run:
         """The k items most like one, given by id or title; columns as in :meth:`recommend`."""
         return _frame(self.recommender.similar(item, k)[1], reasons=False)
 
+    def recommend_all(
+        self,
+        out: str | Path,
+        k: int = 10,
+        users: Iterable[Id] | None = None,
+        *,
+        titles: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Written:
+        """Write k recommendations for each of many users to a file; memory does not grow with their number.
+
+        Args:
+            out: A ``.parquet``, ``.csv`` or ``.jsonl`` file: ``user_id, rank, item_id, score``, users in the order
+                given and each one's items best first. An older file is replaced.
+            k: How many; who has fewer unseen items left gets those.
+            users: User ids of the data, each counted once; all users if None.
+            titles: Whether to add the items' titles.
+            progress: Called now and then with the number of users done and of all.
+
+        Returns:
+            What was written.
+
+        Raises:
+            RecflowError: If a user is unknown, k is below 1, or the file cannot be written; then nothing is.
+        """
+        from recflow.exports import write_recommendations
+
+        return write_recommendations(self.recommender, Path(out), k, users, titles=titles, progress=progress)
+
+    def export_embeddings(self, folder: str | Path, form: Literal["parquet", "tsv"] = "parquet") -> list[Path]:
+        """Write the model's vectors for other tools; see :func:`recflow.exports.write_embeddings`.
+
+        Raises:
+            RecflowError: If the model has no vectors, or the folder holds anything else.
+        """
+        from recflow.exports import write_embeddings
+
+        return write_embeddings(self.recommender, Path(folder), form)
+
     def require_finished(self) -> None:
         """Refuse a run that was broken off.
 
         Raises:
             RecflowError: If so; the message says how to go on.
         """
+        if (self.path / CROSS_VALIDATION).is_file():
+            raise RecflowError(
+                f"{self.path} holds the runs of a cross-validation: name one, such as {self.path}/fold-1."
+            )
         if not self.finished:
             raise RecflowError(f"{self.path} has not finished; go on by: recflow fit --resume {self.path}")
 
@@ -142,10 +197,38 @@ def load_run(path: str | Path) -> Run:
     return run
 
 
+def find_runs(root: str | Path) -> list[Run]:
+    """Every run ``root/plugin/dataset/name``, finished or not, and every fold of a cross-validation.
+
+    The folder that holds the folds, ``root/plugin/dataset/name`` too, is not itself a run.
+    """
+    found = [path.parent for pattern in ("*/*/*", "*/*/*/fold-*") for path in Path(root).glob(f"{pattern}/{CONFIG}")]
+    # a name that starts with a dot is on its way in or out
+    visible = {path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)}
+    return [Run(path) for path in sorted(visible - {path.parent for path in visible})]
+
+
 def newest_run(root: str | Path) -> Run | None:
-    """The finished run under ``root/plugin/dataset/name`` that ended last, if there is any."""
-    finished = sorted(Path(root).glob(f"*/*/*/{METRICS}"), key=lambda path: path.stat().st_mtime)
-    return Run(finished[-1].parent) if finished else None
+    """The finished run under ``root`` that ended last, if there is any; see :func:`find_runs`."""
+    finished = [run for run in find_runs(root) if run.finished]
+    return max(finished, key=lambda run: (run.path / METRICS).stat().st_mtime, default=None)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML or JSON file of a run.
+
+    Raises:
+        RecflowError: If it cannot be read, or holds anything but names and values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        loaded = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise RecflowError(f"{path} cannot be read: {reason}; fit the model again.") from error
+    if not isinstance(loaded, dict):
+        raise RecflowError(f"{path} is damaged: it holds a {type(loaded).__name__}, not names and values; fit again.")
+    return loaded
 
 
 def create_run(root: str | Path, plugin: str, dataset: str, name: str | None = None) -> Run:

@@ -7,8 +7,10 @@ import json
 import re
 import sqlite3
 import unicodedata
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ CREATE UNIQUE INDEX items_by_id ON items (item_id);
 CREATE INDEX items_by_key ON items (key);
 CREATE UNIQUE INDEX users_by_id ON users (user_id);
 """
+_BATCH = 20_000  # ids asked for by one query
 _ARTICLES = "the|a|an|la|le|les|il|el|das|der|die"
 
 
@@ -81,6 +84,40 @@ class Catalog:
     def user_id(self, user: int) -> Id:
         """The raw id of a user index."""
         return self._one("SELECT user_id FROM users WHERE user = ?", user)[0]  # type: ignore[index]
+
+    def users(self, user_ids: Iterable[Id]) -> array[int]:
+        """The indices of many users, in the order given; the ids are read a few at a time.
+
+        Raises:
+            UnknownUserError: If any was not in the data; the message names the first and counts the others.
+        """
+        # json_each keeps the order, and a LEFT JOIN the place of those that are not there
+        query = "SELECT user FROM json_each(?) AS given LEFT JOIN users ON user_id = given.value ORDER BY given.key"
+        found, unknown, total, first = array("q"), 0, 0, None
+        for batch in _batches(user_ids):
+            typed = [_typed(user_id, self._user_type) for user_id in batch]
+            rows = self._connection.execute(query, [json.dumps(typed)]).fetchall()
+            missing = [place for place, (user,) in enumerate(rows) if user is None]
+            if missing and first is None:
+                first = batch[missing[0]]
+            total, unknown = total + len(batch), unknown + len(missing)
+            found.extend(user for (user,) in rows if user is not None)
+        if first is not None:
+            others = f", nor {unknown - 1:,} more of the {total:,} given" if unknown > 1 else ""
+            raise UnknownUserError(f"There is no user {first!r} in this run's data{others}; {self._example_user()}")
+        return found
+
+    def user_ids(self, users: Sequence[int] | None = None) -> list[Id]:
+        """The raw ids of many user indices, in the order given; of all users, by index, if None."""
+        if users is None:
+            return [row[0] for row in self._connection.execute("SELECT user_id FROM users ORDER BY user")]
+        query = "SELECT user_id FROM json_each(?) AS given JOIN users ON user = given.value ORDER BY given.key"
+        rows = (self._connection.execute(query, [json.dumps(batch)]) for batch in _batches(users))
+        return [user_id for batch in rows for (user_id,) in batch]
+
+    def item_ids(self) -> list[Id]:
+        """The raw id of every item, by item index."""
+        return [row[0] for row in self._connection.execute("SELECT item_id FROM items ORDER BY item")]
 
     def items(self, items: Sequence[int]) -> list[Item]:
         """What is known of some items, in the order given."""
@@ -188,6 +225,12 @@ def _typed(value: Id, kind: type[Id]) -> Id | None:
     except ValueError:
         return None
     return number if abs(number) < 2**63 else None
+
+
+def _batches(values: Iterable[Any]) -> Iterator[list[Any]]:
+    remaining = iter(values)
+    while batch := list(islice(remaining, _BATCH)):
+        yield batch
 
 
 def _item(row: Sequence[Any]) -> Item:

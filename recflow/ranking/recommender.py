@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,9 @@ from torch import Tensor
 from recflow.errors import RecflowError
 from recflow.ranking.bundle import Bundle, load_bundle
 from recflow.ranking.catalog import Id, Item
-from recflow.ranking.topk import top_k
+from recflow.ranking.topk import TopK, score_chunks, top_k
+
+CHUNK_BYTES, CHUNK_ROWS = 32 * 2**20, 500_000  # of scores, and of recommendations, in one chunk of many users
 
 Route = Literal["known user", "fold-in", "popular"]
 
@@ -70,6 +72,33 @@ class Recommender:
         scores = self.ranker.score(torch.tensor([user]))[0]
         return Answer("known user", self._best(scores, seen, k, (liked, stars) if reasons else None, self._rates))
 
+    def recommend_many(self, users: Tensor, k: int = 10) -> Iterator[tuple[Tensor, TopK]]:
+        """The best k items of many known users, as indices: what :meth:`recommend` gives each of them.
+
+        Scores may differ from its own in the last digit: a product of matrices rounds by its shape.
+
+        Args:
+            users: User indices, int64, shape ``[users]``.
+            k: How many.
+
+        Returns:
+            An iterator over some users at a time, shape ``[chunk]``, and their items, shape ``[chunk, k]``. What it
+            holds at once is bounded, however many users there are.
+
+        Raises:
+            RecflowError: If k is below 1.
+        """
+        _check_k(k)
+        return self._in_chunks(users, min(k, self.ranker.num_items))
+
+    @torch.inference_mode()
+    def _in_chunks(self, users: Tensor, k: int) -> Iterator[tuple[Tensor, TopK]]:
+        row = 4 * self.ranker.num_items
+        chunk_bytes = min(CHUNK_BYTES, max(1, CHUNK_ROWS // k) * row)
+        for chunk, scores in score_chunks(self.ranker, users, self.bundle.histories, chunk_bytes):
+            best = top_k(scores, k)
+            yield chunk, TopK(best.items, best.scores.clamp(*self._shown).masked_fill(best.items < 0, -torch.inf))
+
     @torch.inference_mode()
     def recommend_for_history(
         self, history: Mapping[Id, float | None] | Sequence[Id], k: int = 10, *, reasons: bool = False
@@ -114,6 +143,12 @@ class Recommender:
     def _popularity(self) -> Tensor:
         return torch.tensor(self.catalog.popularity(), dtype=torch.float32)
 
+    @property
+    def _shown(self) -> tuple[float, float]:
+        """The range of the scores that are shown: a shown rating is a possible one."""
+        low, high = self.about["rating_scale"] if self._rates else (-torch.inf, torch.inf)
+        return low, high
+
     def _history_of(self, user: int) -> tuple[Tensor, Tensor | None]:
         if self.bundle.histories is None:
             return torch.empty(0, dtype=torch.int64), None
@@ -144,14 +179,13 @@ class Recommender:
         taste: tuple[Tensor, Tensor | None] | None = None,
         stars: bool = False,
     ) -> tuple[Recommendation, ...]:
-        if k < 1:
-            raise RecflowError(f"k must be at least 1, got {k}.")
+        _check_k(k)
         scores = scores.index_fill(0, seen, -torch.inf)  # a copy: the scores may be the ranker's own memory
         best = top_k(scores[None], min(k, len(scores)))
         indices = [item for item in best.items[0].tolist() if item >= 0]
         because = [self._because(taste, item) if taste else () for item in indices]
         listed = zip(self.catalog.items(indices), best.scores[0].tolist(), because, strict=False)
-        low, high = self.about["rating_scale"] if stars else (-torch.inf, torch.inf)  # a shown rating is a possible one
+        low, high = self._shown if stars else (-torch.inf, torch.inf)
         return tuple(Recommendation(item, min(max(score, low), high), why) for item, score, why in listed)
 
     def _because(self, taste: tuple[Tensor, Tensor | None], item: int, most: int = 2) -> tuple[str, ...]:
@@ -162,3 +196,8 @@ class Recommender:
         best = part.topk(min(most, len(part)))
         chosen = items[best.indices[best.values > 0]].tolist()
         return tuple(found.title for found in self.catalog.items(chosen))
+
+
+def _check_k(k: int) -> None:
+    if k < 1:
+        raise RecflowError(f"k must be at least 1, got {k}.")

@@ -1,9 +1,14 @@
 import sqlite3
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from recflow.errors import RecflowError, UnknownItemError, UnknownUserError
+from recflow.ranking import catalog as catalogs
 from recflow.ranking.catalog import Catalog, Item, title_key, write_catalog
 
 TITLES = [
@@ -193,7 +198,57 @@ class TestIds:
             build(tmp_path / "nobody.sqlite", user_ids=())
 
 
+class TestManyUsers:
+    """What one query finds for many users is what `user` and `user_id` find for each."""
+
+    @pytest.mark.parametrize("user_ids", [range(1000, 1050), [f"u-{number:02d}" for number in range(50)]])
+    @pytest.mark.parametrize("batch", [1, 7, 50, 20_000])
+    def test_ids_and_indices_go_both_ways_in_the_order_given(self, tmp_path, monkeypatch, user_ids, batch):
+        monkeypatch.setattr(catalogs, "_BATCH", batch)
+        catalog = build(tmp_path / "catalog.sqlite", user_ids=user_ids)
+        asked = [17, 3, 3, 49, 0, *range(20, 40)]
+        ids = [user_ids[user] for user in asked]
+        assert catalog.user_ids(asked) == ids == [catalog.user_id(user) for user in asked]
+        assert catalog.users(ids) == array("q", asked)
+        assert catalog.users(iter(map(str, ids))) == array("q", [catalog.user(str(user_id)) for user_id in ids])
+        assert catalog.user_ids() == list(user_ids)
+
+    @settings(max_examples=15, deadline=None)
+    @given(user_ids=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), unique=True))
+    def test_any_text_is_an_id(self, tmp_path_factory, user_ids):
+        user_ids = ["somebody else", *(user_id for user_id in user_ids if user_id != "somebody else")]
+        catalog = build(tmp_path_factory.mktemp("text") / "catalog.sqlite", ["Heat"], user_ids=user_ids)
+        assert list(catalog.users(reversed(user_ids))) == list(reversed(range(len(user_ids))))
+        assert catalog.user_ids(range(len(user_ids))) == user_ids
+
+    def test_large_and_negative_numbers_and_numpy_s_own_are_found(self, tmp_path):
+        user_ids = [2**63 - 1, -(2**63) + 1, 0, -5]
+        catalog = build(tmp_path / "large.sqlite", user_ids=user_ids)
+        assert list(catalog.users([np.int64(2**63 - 1), "-5", 0, str(user_ids[1])])) == [0, 3, 2, 1]
+        assert catalog.user_ids([1, 0]) == [user_ids[1], user_ids[0]]
+
+    @pytest.mark.parametrize("batch", [1, 2, 100])
+    def test_the_first_unknown_one_is_named_and_the_others_are_counted(self, catalog, monkeypatch, batch):
+        monkeypatch.setattr(catalogs, "_BATCH", batch)
+        with pytest.raises(UnknownUserError) as refused:
+            catalog.users([7, "nobody", 3, 4, 2**70])
+        assert str(refused.value) == (
+            "There is no user 'nobody' in this run's data, nor 2 more of the 5 given; "
+            "it has 3 users, such as 7, 3, 900."
+        )
+        with pytest.raises(UnknownUserError, match=r"There is no user 8 in this run's data; it has 3"):
+            catalog.users([8])
+
+    def test_nobody_is_nobody(self, catalog):
+        assert len(catalog.users([])) == 0
+        assert catalog.user_ids([]) == []
+
+
 class TestLists:
+    def test_item_ids_are_by_index(self, catalog, tmp_path):
+        assert catalog.item_ids() == [100 + item for item in range(len(TITLES))]
+        assert build(tmp_path / "text.sqlite", ["x", "y"], item_ids=["b", "a"]).item_ids() == ["b", "a"]
+
     def test_items_come_in_the_order_asked_for(self, catalog):
         assert [item.title for item in catalog.items([4, 0, 4, 2])] == [TITLES[index] for index in (4, 0, 4, 2)]
         assert catalog.items([]) == []

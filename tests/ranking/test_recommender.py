@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from recflow.errors import RecflowError, UnknownItemError, UnknownUserError
+from recflow.ranking import recommender as recommending
 from recflow.ranking.bundle import save_bundle
 from recflow.ranking.catalog import Item
 from recflow.ranking.histories import Histories
@@ -108,6 +109,41 @@ class TestKnownUser:
         recommender.recommend_for_history({100: 5, 103: 1}, k=8, reasons=True)
         recommender.similar(100, k=8)
         assert recommender.recommend("ann", k=8, reasons=True) == first
+
+
+class TestManyUsers:
+    @pytest.mark.parametrize("kind", ["ranking", "rating"])
+    @pytest.mark.parametrize("k", [1, 3, 8, 1000])
+    @pytest.mark.parametrize("rows", [1, 2, 10**6])
+    def test_each_gets_what_they_get_alone(self, make, monkeypatch, kind, k, rows):
+        monkeypatch.setattr(recommending, "CHUNK_ROWS", rows)
+        recommender = make() if kind == "ranking" else make(rating_factors(), task="rating", plugin="bias-mf")
+        users = [2, 0, 1, 0]
+        chunks = list(recommender.recommend_many(torch.tensor(users), k))
+        assert torch.cat([chunk for chunk, _ in chunks]).tolist() == users
+        items, scores = (torch.cat([best[part] for _, best in chunks]) for part in (0, 1))
+        for user, chosen, score in zip(users, items, scores, strict=True):
+            alone = recommender.recommend(USERS[user], k).recommendations
+            assert [100 + item for item in chosen.tolist() if item >= 0] == ids(alone)
+            assert score[chosen >= 0].tolist() == pytest.approx([found.score for found in alone], rel=1e-6)
+            assert (score[chosen < 0] == -torch.inf).all()
+
+    def test_a_chunk_holds_at_least_one_user_and_at_most_so_many_bytes(self, make, monkeypatch):
+        recommender = make()
+        monkeypatch.setattr(recommending, "CHUNK_BYTES", 1)
+        assert [len(chunk) for chunk, _ in recommender.recommend_many(torch.arange(3), 1)] == [1, 1, 1]
+        monkeypatch.setattr(recommending, "CHUNK_BYTES", 2 * 4 * NUM_ITEMS)
+        assert [len(chunk) for chunk, _ in recommender.recommend_many(torch.arange(3), 1)] == [2, 1]
+
+    def test_k_is_checked_before_anything_is_scored(self, make):
+        with pytest.raises(RecflowError, match="k must be at least 1, got 0"):
+            make().recommend_many(torch.arange(3), 0)
+
+    def test_the_ranker_is_left_as_it_was(self, make):
+        recommender = make()
+        before = recommender.recommend("ann", k=8)
+        list(recommender.recommend_many(torch.arange(3), 2))
+        assert recommender.recommend("ann", k=8) == before
 
 
 class TestFoldIn:
