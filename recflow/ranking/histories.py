@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -42,6 +43,12 @@ class Histories(NamedTuple):
         indptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         return cls(indptr, key % num_items, torch.empty(0) if ratings is None else ratings[order])
 
+    @classmethod
+    def of_one(cls, items: Tensor, ratings: Tensor | None = None) -> Histories:
+        """A single user's items, in the order given, as the only row."""
+        indptr = torch.tensor([0, len(items)], device=items.device)
+        return cls(indptr, items, torch.empty(0, device=items.device) if ratings is None else ratings)
+
     @property
     def num_users(self) -> int:
         """Number of rows."""
@@ -52,6 +59,24 @@ class Histories(NamedTuple):
         row = slice(int(self.indptr[user]), int(self.indptr[user + 1]))
         return self.items[row], self.ratings[row] if len(self.ratings) else None
 
+    def lengths(self, users: Tensor) -> Tensor:
+        """How many items some users have, int64, shape ``[batch]``."""
+        return self.indptr[users + 1] - self.indptr[users]
+
+    def sums(self, users: Tensor, table: Tensor) -> Tensor:
+        """Sum a table's rows over the items of each of some users.
+
+        Args:
+            users: User indices, int64, shape ``[batch]``.
+            table: One row per item, float, shape ``[num_items, dim]``.
+
+        Returns:
+            Sums, of the table's type, shape ``[batch, dim]``; zeros for a user without items.
+        """
+        counts = self.lengths(users)
+        _, items = self.rows(users)
+        return F.embedding_bag(items, table, counts.cumsum(0) - counts, mode="sum")
+
     def places(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """Where the interactions of some users are kept.
 
@@ -61,8 +86,7 @@ class Histories(NamedTuple):
         Returns:
             Position in ``users``, and place in ``items`` and ``ratings``, int64, both of shape ``[interactions]``.
         """
-        starts = self.indptr[users]
-        counts = self.indptr[users + 1] - starts
+        starts, counts = self.indptr[users], self.lengths(users)
         position = torch.repeat_interleave(torch.arange(len(users), device=users.device), counts)
         offset = torch.arange(len(position), device=users.device) - (counts.cumsum(0) - counts)[position]
         return position, starts[position] + offset

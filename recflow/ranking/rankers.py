@@ -14,6 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from recflow.errors import RecflowError
+from recflow.ranking.histories import Histories
+
+_FOLD_IN_BYTES = 32 * 2**20
 
 
 class Ranker(nn.Module, ABC):
@@ -59,6 +62,22 @@ class Ranker(nn.Module, ABC):
         Returns:
             Raw scores, float32, shape ``[candidates]``.
         """
+
+    def score_histories(self, histories: Histories, users: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """Score items for several histories at once: one :meth:`score_history` a row, or the same numbers sooner.
+
+        Args:
+            histories: One row of items, and of stars where the data has them, for each user who may be asked for.
+            users: Rows of ``histories``, int64, shape ``[batch]``; an empty one gets what ``score_history`` gives it.
+            candidates: Item indices, int64, shape ``[candidates]``; all items if None.
+
+        Returns:
+            Raw scores, float32, shape ``[batch, candidates]``, in memory of their own, as those of :meth:`score`.
+        """
+        rows = [self.score_history(*histories.of(user), candidates) for user in users.tolist()]
+        if not rows:
+            return torch.empty(0, self.num_items if candidates is None else len(candidates), device=users.device)
+        return torch.stack(rows)
 
     def similar(self, items: Tensor) -> Tensor:
         """Similarity of every item to each given one; an item's similarity to itself has no meaning.
@@ -189,9 +208,15 @@ class FactorRanker(Ranker):
 
     def score_history(self, items: Tensor, ratings: Tensor | None = None, candidates: Tensor | None = None) -> Tensor:
         """See :meth:`Ranker.score_history`."""
-        user_bias, user = self._fold_in(items, ratings)
+        history = Histories.of_one(items, ratings)
+        return self.score_histories(history, torch.zeros(1, dtype=torch.int64, device=items.device), candidates)[0]
+
+    def score_histories(self, histories: Histories, users: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """See :meth:`Ranker.score_histories`."""
+        user_bias, user_factors = self._fold_in(histories, users)
         factors, bias = self._items(candidates)
-        return torch.addmv(bias, factors, user) + (self.mean + user_bias)
+        offset = (self.mean + user_bias)[:, None]  # [batch, 1]
+        return torch.addmm(bias.expand(len(users), -1), user_factors, factors.T).add_(offset)
 
     def similar(self, items: Tensor) -> Tensor:
         """Cosine between item vectors; see :meth:`Ranker.similar`."""
@@ -236,20 +261,43 @@ class FactorRanker(Ranker):
             return self.item_factors, self.item_bias
         return self.item_factors[candidates], self.item_bias[candidates]
 
-    def _fold_in(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor]:
-        """A new user's bias, scalar, and vector, ``[dim]``."""
+    def _fold_in(self, histories: Histories, users: Tensor) -> tuple[Tensor, Tensor]:
+        """New users' biases, ``[batch]``, and vectors, ``[batch, dim]``; zeros where a history is empty."""
         dim = self.item_factors.shape[1]
-        if len(items) == 0 or (dim == 0 and self.reg_bias is None):
-            return self.item_bias.new_zeros(()), self.item_factors.new_zeros(dim)
+        bias, vectors = self.item_bias.new_zeros(len(users)), self.item_factors.new_zeros(len(users), dim)
+        lengths = histories.lengths(users)
+        if dim == 0 and self.reg_bias is None:
+            return bias, vectors
         if self.fold_in_factors is not None:
-            return self.item_bias.new_zeros(()), self.fold_in_factors[items].sum(0) / len(items) ** 0.5
-        factors, target, ridge = self._regression(items, ratings)
-        system = factors.T @ factors + torch.diag(ridge * len(items) ** self.reg_exponent)
-        if self.reg == 0 and dim:  # a short history leaves some weights open: the smallest solution
-            solution = (torch.linalg.pinv(system, hermitian=True) @ (factors.T @ target)).float()
+            return bias, histories.sums(users, self.fold_in_factors) / lengths.clamp(min=1).sqrt()[:, None]
+        order = lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
+        while len(order):  # the longest first: what is solved together is padded to one length
+            size = max(1, _FOLD_IN_BYTES // (8 * (dim + 1) * (int(lengths[order[0]]) + dim + 1)))
+            rows, order = order[:size], order[size:]
+            solution = self._solve(histories, users[rows], lengths[rows])
+            vectors[rows] = solution[:, :dim]
+            if self.reg_bias is not None:
+                bias[rows] = solution[:, dim]
+        return bias, vectors
+
+    def _solve(self, histories: Histories, users: Tensor, lengths: Tensor) -> Tensor:
+        """The fold-in's weights of users none of whose histories is empty, ``[batch, weights]``."""
+        position, place = histories.places(users)
+        ratings = histories.ratings[place] if len(histories.ratings) else None
+        factors, target, ridge = self._regression(histories.items[place], ratings)
+        column = torch.arange(len(position), device=users.device) - (lengths.cumsum(0) - lengths)[position]
+        shape = (len(users), int(lengths.max()))
+        padded = factors.new_zeros(*shape, factors.shape[1])  # rows of zeros add nothing to the sums below
+        padded[position, column] = factors
+        wanted = factors.new_zeros(*shape, 1)
+        wanted[position, column, 0] = target
+        solution: Tensor
+        system = padded.mT @ padded + torch.diag_embed(ridge * lengths.to(ridge)[:, None] ** self.reg_exponent)
+        if self.reg == 0 and self.item_factors.shape[1]:  # a short history leaves weights open: the smallest solution
+            solution = torch.linalg.pinv(system, hermitian=True) @ (padded.mT @ wanted)
         else:
-            solution = torch.linalg.solve(system, factors.T @ target).float()
-        return (solution[dim] if self.reg_bias is not None else solution.new_zeros(())), solution[:dim]
+            solution = torch.linalg.solve(system, padded.mT @ wanted)
+        return solution[:, :, 0].float()
 
     def _regression(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The fold-in's inputs, ``[history, weights]``, targets, ``[history]``, and penalties, ``[weights]``."""
@@ -283,23 +331,22 @@ class ItemItemRanker(Ranker):
         if weights.ndim != 2 or weights.shape[0] != weights.shape[1]:
             raise ValueError(f"weights must be square, [num_items, num_items], got {tuple(weights.shape)}")
         self.num_users, self.num_items = len(indptr) - 1, len(weights)
-        self.register_buffer("weights", weights)
+        self.register_buffer("weights", weights.contiguous())  # row by row, as histories sum them: 40 times as fast
         self.register_buffer("indptr", indptr)
         self.register_buffer("items", items)
 
     def score(self, users: Tensor, candidates: Tensor | None = None) -> Tensor:
         """See :meth:`Ranker.score`."""
-        starts, counts = self.indptr[users], self.indptr[users + 1] - self.indptr[users]
-        offsets = counts.cumsum(0) - counts  # [batch], where each user's items start in `history`
-        position = torch.repeat_interleave(counts)
-        history = self.items[torch.arange(len(position), device=users.device) + (starts - offsets)[position]]
-        weights = self.weights if candidates is None else self.weights[:, candidates]
-        return F.embedding_bag(history, weights, offsets, mode="sum")
+        return self.score_histories(Histories(self.indptr, self.items, torch.empty(0)), users, candidates)
 
     def score_history(self, items: Tensor, ratings: Tensor | None = None, candidates: Tensor | None = None) -> Tensor:
         """See :meth:`Ranker.score_history`."""
         rows = self.weights[items] if candidates is None else self.weights[items][:, candidates]
         return rows.sum(0)
+
+    def score_histories(self, histories: Histories, users: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """See :meth:`Ranker.score_histories`."""
+        return histories.sums(users, self.weights if candidates is None else self.weights[:, candidates])
 
     def similar(self, items: Tensor) -> Tensor:
         """Weights from each given item to all; see :meth:`Ranker.similar`."""

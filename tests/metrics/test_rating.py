@@ -1,8 +1,9 @@
 import math
+from fractions import Fraction
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
@@ -63,8 +64,27 @@ class TestAgainstOthers:
         for _ in range(40):
             metrics.update(torch.full((500_000,), 1.0), torch.zeros(500_000))
         metrics.update(torch.tensor([1.0]), torch.zeros(1))  # 20,000,001 does not exist in float32
-        assert metrics.squared_error == metrics.count == 20_000_001
-        assert metrics.compute()["rmse"] == 1.0
+        assert metrics.count == 20_000_001
+        assert metrics.compute()["mse"] == 1.0
+
+    @settings(deadline=None)
+    @given(st.lists(st.tuples(st.floats(-1e12, 1e12), stars), min_size=1, max_size=30), st.randoms())
+    def test_no_order_of_batches_changes_a_bit_and_the_sums_are_those_of_fractions(self, pairs, random):
+        whole = measure(torch.tensor([p for p, _ in pairs], dtype=torch.float64), torch.tensor([r for _, r in pairs]))
+        random.shuffle(pairs)
+        predicted = torch.tensor([p for p, _ in pairs], dtype=torch.float64)
+        assert measure(predicted, torch.tensor([r for _, r in pairs]), random.randint(1, len(pairs))) == whole
+        errors = [Fraction(abs(p - r)) for p, r in pairs]  # rounded to float64, as the metric does, then exact
+        squares = [Fraction(abs(p - r) ** 2) for p, r in pairs]
+        assert whole["mae"] == pytest.approx(float(sum(errors) / len(pairs)), rel=1e-15, abs=2**-64)
+        assert whole["mse"] == pytest.approx(float(sum(squares) / len(pairs)), rel=1e-15, abs=2**-64)
+
+    def test_the_order_changes_nothing_where_a_float64_sum_would_change(self):
+        predicted = 5 * torch.rand(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        rating = torch.full((1000,), 3)
+        assert measure(predicted, rating, size=1) == measure(predicted.flip(0), rating, size=7)
+        squares = (predicted - rating).square().tolist()
+        assert sum(squares) != sum(reversed(squares))
 
 
 class TestStates:
@@ -124,6 +144,12 @@ class TestMistakes:
         with pytest.raises(ValueError, match="nan"):
             metrics.update(torch.tensor([torch.nan]), torch.tensor([2.0]))
         assert metrics.compute()["mae"] == 1.0
+
+    def test_errors_too_large_to_sum_are_refused(self):
+        with pytest.raises(ValueError, match=r"at most 2\^47 to be summed, got one of 1e\+20"):
+            RatingMetrics().update(torch.tensor([1.0, 1e20]), torch.ones(2))
+        with pytest.raises(ValueError, match="got one of inf"):
+            RatingMetrics().update(torch.tensor([torch.inf]), torch.ones(1))
 
     @pytest.mark.parametrize("shapes", [((3,), (2,)), ((3,), (3, 1)), ((3, 1), (3, 1))])
     def test_shapes_that_would_broadcast_are_refused(self, shapes):

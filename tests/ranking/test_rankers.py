@@ -251,6 +251,12 @@ class TestItemItemRanker:
         ranker.similar(HISTORY[:1]).fill_(7)
         assert torch.equal(ranker.weights, before)
 
+    def test_weights_are_kept_row_by_row_whatever_their_layout(self, world):
+        _, weights, ranker = world
+        turned = ItemItemRanker(weights.T.contiguous().T, ranker.indptr, ranker.items)
+        assert turned.weights.is_contiguous()
+        assert torch.equal(turned.score(torch.arange(NUM_USERS)), ranker.score(torch.arange(NUM_USERS)))
+
     def test_weights_that_are_not_square_are_refused(self):
         with pytest.raises(ValueError, match=r"square, \[num_items, num_items\], got \(2, 3\)"):
             ItemItemRanker(torch.zeros(2, 3), torch.zeros(1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64))
