@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 from recflow import registry
+from recflow.arguments import data_argument, one_line
 from recflow.data.datamodule import RecDataModule
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig
@@ -74,7 +73,7 @@ class FitConfiguration(LightningCLI):
                 load_from_checkpoint_support=False,
             )
         except ArgumentError as error:
-            raise RecflowError(_one_line(str(error), self.parser)) from error
+            raise RecflowError(one_line(str(error), [action.dest for action in self.parser._actions])) from error
 
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """See LightningCLI."""
@@ -286,7 +285,7 @@ def _named_data(args: Sequence[str]) -> Iterator[str]:
     for arg in args:
         if waiting or arg.startswith("--data="):
             value = arg if waiting else arg.partition("=")[2]
-            yield f"--data.{'path' if _is_path(value) else 'name'}={value}"
+            yield f"--data.{data_argument(value)}={value}"
             waiting = False
         elif arg == "--data":
             waiting = True
@@ -294,11 +293,6 @@ def _named_data(args: Sequence[str]) -> Iterator[str]:
             yield arg
     if waiting:
         raise RecflowError("--data expects a dataset's name or a file: recflow data list.")
-
-
-def _is_path(value: str) -> bool:
-    """Whether what stands after ``--data`` is a file or folder, no name: it has a slash or a suffix, or is a file."""
-    return "/" in value or os.sep in value or bool(Path(value).suffix) or Path(value).is_file()
 
 
 def _rewrite(arg: str) -> str:
@@ -311,18 +305,3 @@ def _without_program_arguments(args: Sequence[str]) -> list[str]:
     """LightningCLI warns when it is given arguments while the program has some of its own, as ours always has."""
     warnings.filterwarnings("ignore", message=".*LightningCLI's args parameter.*")
     return list(args)
-
-
-def _one_line(message: str, parser: LightningArgumentParser) -> str:
-    """The parser's message without Python's words, and with help for a misspelt key."""
-    text = " ".join(message.split())
-    text = re.sub(r'^Parser key "([^"]+)":', r"\1:", text)
-    text = re.sub(r"Expected an? <class '(\w+)'>", r"expected \1", text)
-    text = re.sub(r"Expected a typing\.Literal\[([^\]]+)\]", r"expected one of \1", text)
-    text = re.sub(r"\. Got value: (.*)$", r", got \1", text)
-    known = [action.dest for action in parser._actions]
-    for word in re.findall(r"[\w]+(?:\.[\w]+)+|(?<=--)\w+", text):
-        close = [key for key in known if key.endswith(f".{word}")] or difflib.get_close_matches(word, known, n=1)
-        if word not in known and close:
-            return f"{text}; did you mean --{close[0]}?"
-    return text

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from recflow import registry
 from recflow.data.dataset import Dataset
-from recflow.data.tables import keep_frame
+from recflow.data.frames import keep_frame
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import Evaluation, MetricsConfig, evaluate
 from recflow.metrics.means import RankingMetrics
