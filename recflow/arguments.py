@@ -28,7 +28,7 @@ def one_line(message: str, known: Sequence[str]) -> str:
     """
     text = " ".join(message.split())
     union = re.search(
-        r'^(?:Parser key|Problem with given class_path) "([^"]+)": Does not validate against any of the Union subtypes.*? '
+        r'^Parser key "([^"]+)": Does not validate against any of the Union subtypes.*? '
         r"Errors: - (.*?)(?: - Expected a <class 'NoneType'>)?\.? Given value type: .*? Given value: (.*)$",
         text,
     )

@@ -209,7 +209,8 @@ class Dataset:
             "filter": self.interactions.filters,
             "split": self.parts.describe,
             "relevance": "every interaction" if threshold is None else f"rating >= {threshold:g}",
-            "candidates": "full ranking: every item left after filtering, minus what the user has seen",
+            "candidates": "full ranking: every item left after filtering, minus what the user has seen"
+            + ("; besides, the given candidates" if self.interactions.negatives.height else ""),
         }
 
     def _cold(self, part: Part) -> dict[str, int]:

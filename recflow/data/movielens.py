@@ -1,221 +1,158 @@
 """Parsers of the MovieLens archives: one folder, as unpacked, in; one `RawData` out.
 
-Three formats: ml-100k (tabs, pipes, genre flags, given folds), ml-1m (``::``, latin-1), the CSV of later releases.
-A file that is missing, malformed or of the wrong length is refused by name: no dataset is silently another one.
+Four formats: ml-100k (tabs, pipes, genre flags, given folds), ml-1m (``::``, latin-1), ml-10m (``::``, half stars,
+tags) and the CSV of later releases. A file that is missing or malformed is refused by name: nothing is guessed.
 """
 
-import csv
-import hashlib
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 
-from recflow.data.interactions import RATING_COLUMNS, RawData
+from recflow.data.interactions import TAG_COLUMNS, RawData
+from recflow.data.rating_files import (
+    Scale,
+    SourceFiles,
+    content_hash,
+    csv_lines,
+    read_ratings,
+    refuse_empty,
+    split_lines,
+    utf_8_or_latin_1,
+    whole_number,
+)
 from recflow.errors import RecflowError
 
-ML_100K_FILES = ("u.data", "u.item", "u.user", "u.genre")
 ML_100K_FOLDS = tuple(f"u{fold}.test" for fold in range(1, 6))
-ML_1M_FILES = ("ratings.dat", "movies.dat", "users.dat")
-CSV_FILES = ("ratings.csv", "movies.csv")
+ML_100K_FILES = SourceFiles(("u.data", "u.item", "u.user", "u.genre"), (ML_100K_FOLDS,))
+ML_1M_FILES = SourceFiles(("ratings.dat", "movies.dat", "users.dat"))
+ML_10M_FILES = SourceFiles(("ratings.dat", "movies.dat"), (("tags.dat",),))
+CSV_FILES = SourceFiles(("ratings.csv", "movies.csv"), (("tags.csv",), ("links.csv",)))
 
-#: Ratings in each published archive.
-NUM_RATINGS = {
-    "ml-100k": 100_000,
-    "ml-1m": 1_000_209,
-    "ml-20m": 20_000_263,
-    "ml-25m": 25_000_095,
-    "ml-32m": 32_000_204,
-    "ml-latest-small": 100_836,
-}
+WHOLE_STARS = Scale(1, 5, 1)
+HALF_STARS = Scale(0.5, 5, 0.5)
 
-_TYPES: tuple[pl.DataType, ...] = (pl.Int64(), pl.Int64(), pl.Float32(), pl.Int64())
+_INT32 = 2**31 - 1
+_RATINGS_HEADER = "userId,movieId,rating,timestamp"
+_TAGS_HEADER = "userId,movieId,tag,timestamp"
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
+_DATE = re.compile(rf"(\d{{1,2}})-({'|'.join(_MONTHS)})-(\d{{4}})", re.ASCII)
 _ITEM_SCHEMA: dict[str, pl.DataType] = {
     "item_id": pl.Int64(),
     "title": pl.String(),
     "year": pl.Int32(),
     "genres": pl.List(pl.String()),
 }
+_TAG_SCHEMA: dict[str, pl.DataType] = {name: pl.String() if name == "tag" else pl.Int64() for name in TAG_COLUMNS}
 
 
-def parse_ml_100k(folder: Path) -> RawData:
+def parse_ml_100k(folder: Path, name: str = "ml-100k") -> RawData:
     """Read MovieLens 100K, with its five given folds where `u1.test` to `u5.test` are all there.
 
     Args:
         folder: The unpacked archive.
+        name: What the dataset is called.
 
     Returns:
-        Ratings with ``fold`` where known, films with genres, users with age, gender, occupation and zip_code.
+        Ratings in whole stars, with ``fold`` where known; films with genres and ``released``, the Date of their
+        release, null where unknown; users with ``age`` in years, ``gender``, ``occupation`` and ``zip_code``.
 
     Raises:
-        RecflowError: If a file is missing, malformed or of the wrong length, or the folds do not partition the ratings.
+        RecflowError: If a file is missing or malformed, or the folds do not partition the ratings.
     """
-    folds = ML_100K_FOLDS if all((folder / name).is_file() for name in ML_100K_FOLDS) else ()
-    sha256 = content_hash(folder, (*ML_100K_FILES, *folds))
-    ratings = _read_ratings(folder / "u.data", "\t")
-    _check_count("ml-100k", ratings)
-    if folds:
+    files = ML_100K_FILES.present(folder)
+    sha256 = content_hash(folder, files)
+    ratings = read_ratings(folder / "u.data", "\t", scale=WHOLE_STARS)
+    notices: tuple[str, ...] = ()
+    if ML_100K_FOLDS[0] in files:
         ratings = _join_folds(ratings, folder)
+    else:
+        notices = (f"{name}: without its five folds ({ML_100K_FOLDS[0]} to {ML_100K_FOLDS[-1]})",)
     items = _read_flagged_items(folder / "u.item", folder / "u.genre")
-    users = _read_users(
-        folder / "u.user", "|", ("user_id", "age", "gender", "occupation", "zip_code"), ("user_id", "age")
-    )
-    notices = () if folds else (f"ml-100k: without its five folds ({ML_100K_FOLDS[0]} to {ML_100K_FOLDS[-1]})",)
-    return RawData("ml-100k", sha256, ratings, items, users, notices)
+    columns = ("user_id", "age", "gender", "occupation", "zip_code")
+    users = _read_users(folder / "u.user", "|", columns, ("user_id", "age"))
+    return RawData(name, sha256, ratings, items, users, notices)
 
 
-def parse_ml_1m(folder: Path) -> RawData:
+def parse_ml_1m(folder: Path, name: str = "ml-1m") -> RawData:
     """Read MovieLens 1M.
 
     Args:
         folder: The unpacked archive.
+        name: What the dataset is called.
 
     Returns:
-        Ratings, films with genres, users with gender, age (the code of its group), occupation (a code) and zip_code.
-
-    Raises:
-        RecflowError: If a file is missing, malformed or of the wrong length.
-    """
-    sha256 = content_hash(folder, ML_1M_FILES)
-    ratings = _read_ratings(folder / "ratings.dat", "::")
-    _check_count("ml-1m", ratings)
-    rows = [
-        (_whole(place, fields[0]), fields[1], _year(fields[1]), _genres(fields[2]))
-        for place, fields in _lines(folder / "movies.dat", "::", 3)
-    ]
-    items = pl.DataFrame(rows, schema=_ITEM_SCHEMA, orient="row")
-    names = ("user_id", "gender", "age", "occupation", "zip_code")
-    users = _read_users(folder / "users.dat", "::", names, ("user_id", "age", "occupation"))
-    return RawData("ml-1m", sha256, ratings, items, users)
-
-
-def parse_ml_latest_small(folder: Path) -> RawData:
-    """Read MovieLens latest-small, which GroupLens replaces from time to time: another length is a notice, no error.
-
-    Args:
-        folder: The unpacked archive.
-
-    Returns:
-        Ratings and films with genres; of users only their ids are known.
+        Ratings in whole stars; films with genres; users with ``gender``, ``age``, ``occupation`` and ``zip_code``. An
+        age is the code of a group: 1 under 18, 18 18–24, 25 25–34, 35 35–44, 45 45–49, 50 50–55, 56 from 56 on. An
+        occupation is a code from 0 to 20, which the archive's README spells out.
 
     Raises:
         RecflowError: If a file is missing or malformed.
     """
-    return parse_csv_release(folder, "ml-latest-small", may_change=True)
+    sha256 = content_hash(folder, ML_1M_FILES.needed)
+    ratings = read_ratings(folder / "ratings.dat", "::", scale=WHOLE_STARS)
+    items = _read_double_colon_items(folder / "movies.dat", mixed=False)
+    columns = ("user_id", "gender", "age", "occupation", "zip_code")
+    users = _read_users(folder / "users.dat", "::", columns, ("user_id", "age", "occupation"))
+    return RawData(name, sha256, ratings, items, users)
 
 
-def parse_csv_release(folder: Path, name: str, *, may_change: bool = False) -> RawData:
-    """Read any MovieLens release in CSV (ml-20m and later).
+def parse_ml_10m(folder: Path, name: str = "ml-10m") -> RawData:
+    """Read MovieLens 10M, with its tags where `tags.dat` is there.
+
+    Args:
+        folder: The unpacked archive, which calls it ``ml-10M100K``.
+        name: What the dataset is called.
+
+    Returns:
+        Ratings in half stars, films with genres, and tags; of users only their ids are known.
+
+    Raises:
+        RecflowError: If a file is missing or malformed.
+    """
+    files = ML_10M_FILES.present(folder)
+    sha256 = content_hash(folder, files)
+    ratings = read_ratings(folder / "ratings.dat", "::", scale=HALF_STARS)
+    items = _read_double_colon_items(folder / "movies.dat", mixed=True)
+    tags = _no_tags()
+    if "tags.dat" in files:
+        lines = split_lines(folder / "tags.dat", "::", 4, decode=utf_8_or_latin_1, free_field=2)
+        tags = pl.DataFrame([_tag(place, fields) for place, fields in lines], schema=_TAG_SCHEMA, orient="row")
+    return RawData(name, sha256, ratings, items, _ids_of_users(ratings), tags=tags)
+
+
+def parse_csv_release(folder: Path, name: str) -> RawData:
+    """Read any MovieLens release in CSV (ml-20m and later), with its tags and links where they are there.
 
     Args:
         folder: The unpacked archive.
-        name: The dataset's name, a key of `NUM_RATINGS`.
-        may_change: Whether an unexpected number of ratings is a notice instead of an error.
+        name: What the dataset is called.
 
     Returns:
-        Ratings and films with genres; of users only their ids are known.
+        Ratings in half stars; films with genres and, where `links.csv` is there, ``imdb_id`` String (``tt0114709``) and
+        ``tmdb_id`` Int64, null where unknown; tags; of users only their ids are known.
 
     Raises:
-        RecflowError: If a file is missing or malformed, or of the wrong length and must not change.
+        RecflowError: If a file is missing or malformed.
     """
-    sha256 = content_hash(folder, CSV_FILES)
-    ratings = _read_ratings(folder / "ratings.csv", ",", header="userId,movieId,rating,timestamp")
-    notices = _check_count(name, ratings, may_change=may_change)
+    files = CSV_FILES.present(folder)
+    sha256 = content_hash(folder, files)
+    ratings = read_ratings(folder / "ratings.csv", ",", header=_RATINGS_HEADER, scale=HALF_STARS)
     items = _read_csv_items(folder / "movies.csv")
-    return RawData(name, sha256, ratings, items, ratings.select(pl.col("user_id").unique().sort()), notices)
-
-
-def content_hash(folder: Path, files: Sequence[str]) -> str:
-    """SHA-256 over the names and contents of a dataset's source files.
-
-    Args:
-        folder: Where the files lie.
-        files: Their names, in a fixed order.
-
-    Returns:
-        64 hexadecimal digits.
-
-    Raises:
-        RecflowError: If a file is missing or cannot be read.
-    """
-    for name in files:
-        if not (folder / name).is_file():
-            raise RecflowError(
-                f"{folder} lacks the file {name}, expected {', '.join(files)} as in the published archive"
-            )
-    total = hashlib.sha256()
-    for name in files:
-        try:
-            with (folder / name).open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        except OSError as error:
-            raise RecflowError(f"{folder / name} cannot be read: {error.strerror}") from error
-        total.update(f"{name} {digest}\n".encode())
-    return total.hexdigest()
-
-
-def _read_ratings(path: Path, separator: str, header: str | None = None) -> pl.DataFrame:
-    """The four rating columns. A two-character separator is read as one character with an unused column in between."""
-    gaps = [f"gap{number}" for number in range(3)] if len(separator) == 2 else []
-    schema: dict[str, pl.DataType] = {}
-    for number, (name, dtype) in enumerate(zip(RATING_COLUMNS, _TYPES, strict=True)):
-        schema[name] = dtype
-        if number < len(gaps):
-            schema[gaps[number]] = pl.String()
-    problem = "expected four fields a line"
-    try:
-        with path.open("rb") as stream:
-            first = stream.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n")
-        if header is not None and first != header:
-            raise RecflowError(f"{path}, line 1: {first[:80]!r} given, expected the header {header!r}")
-        # a header is skipped, not read: polars releases disagree on a header whose names are not the schema's
-        skip = int(header is not None)
-        frame = pl.read_csv(
-            path, separator=separator[0], has_header=False, skip_rows=skip, schema=schema, quote_char=None
-        )
-        whole = not any(frame[name].null_count() for name in RATING_COLUMNS)
-        if whole and bool(frame["rating"].is_finite().all()) and all(frame[n].null_count() == len(frame) for n in gaps):
-            return frame.select(RATING_COLUMNS)
-    except pl.exceptions.PolarsError as error:
-        problem = str(error).partition("\n")[0]
-    raise RecflowError(_name_bad_rating(path, separator, header is not None) or f"{path} is malformed: {problem}")
-
-
-def _name_bad_rating(path: Path, separator: str, has_header: bool) -> str | None:
-    """The first line that is no rating. polars names lines in some releases only, so the file is read again, slowly."""
-    with path.open(encoding="latin-1", newline="\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            if number == 1 and has_header:
-                continue
-            fields = line.rstrip("\r\n").split(separator)
-            try:
-                user, item, rating, time = fields
-                if math.isfinite(float(rating)) and (int(user), int(item), int(time)):
-                    continue
-            except ValueError:
-                pass
-            shape = separator.join(("user", "item", "rating", "time"))
-            return f"{path}, line {number}: {line.rstrip()[:80]!r} given, expected {shape!r} in numbers"
-    return None
-
-
-def _check_count(name: str, ratings: pl.DataFrame, *, may_change: bool = False) -> tuple[str, ...]:
-    expected = NUM_RATINGS[name]
-    if ratings.height == expected:
-        return ()
-    message = f"{name} has {ratings.height:,} ratings here, expected {expected:,} as published"
-    if not may_change:
-        raise RecflowError(f"{message}; the file is cut short or another release")
-    return (f"{message}; GroupLens replaces this dataset from time to time",)
+    if "links.csv" in files:
+        links = _read_links(folder / "links.csv").unique("item_id", keep="first")
+        items = items.join(links, on="item_id", how="left", maintain_order="left")
+    tags = _read_csv_tags(folder / "tags.csv") if "tags.csv" in files else _no_tags()
+    return RawData(name, sha256, ratings, items, _ids_of_users(ratings), tags=tags)
 
 
 def _join_folds(ratings: pl.DataFrame, folder: Path) -> pl.DataFrame:
     pair = ["user_id", "item_id"]
     folds = pl.concat(
-        _read_ratings(folder / name, "\t").select(*pair, pl.lit(fold, dtype=pl.Int8).alias("fold"))
+        read_ratings(folder / name, "\t", scale=WHOLE_STARS).select(*pair, pl.lit(fold, dtype=pl.Int8).alias("fold"))
         for fold, name in enumerate(ML_100K_FOLDS, start=1)
     )
     repeated = folds.height - folds.select(pl.struct(pair).n_unique()).item()
@@ -229,24 +166,108 @@ def _join_folds(ratings: pl.DataFrame, folder: Path) -> pl.DataFrame:
     return joined
 
 
-def _lines(path: Path, separator: str, num_fields: int) -> Iterator[tuple[str, list[str]]]:
-    """Each line's place (`path, line n`, for messages) and fields; latin-1 as published, with either line ending."""
-    with path.open(encoding="latin-1", newline="\n") as stream:
-        for number, line in enumerate(stream, start=1):
-            place, text = f"{path}, line {number}", line.rstrip("\r\n")
-            if not text:
-                continue
-            fields = text.split(separator)
-            if len(fields) != num_fields:
-                raise RecflowError(f"{place}: {text[:80]!r} given, expected {num_fields} fields between {separator!r}")
-            yield place, fields
+def _read_flagged_items(path: Path, genre_path: Path) -> pl.DataFrame:
+    """ml-100k's films: id, title, release date, video date, url, then one flag per line of u.genre."""
+    genres = [fields[0] for _, fields in split_lines(genre_path, "|", 2)]
+    rows = []
+    for place, (item, title, released, _, _, *flags) in split_lines(path, "|", 5 + len(genres)):
+        if not set(flags) <= {"0", "1"}:
+            raise RecflowError(f"{place}: {'|'.join(flags)!r} given, expected a 0 or 1 for each genre")
+        day = _date(place, released) if released else None
+        year = _year(title) or (day.year if day else None)
+        flagged = [genre for genre, flag in zip(genres, flags, strict=True) if flag == "1" and genre != "unknown"]
+        rows.append((whole_number(place, item, 1), title, year, flagged, day))
+    return _frame(path, rows, {**_ITEM_SCHEMA, "released": pl.Date()})
 
 
-def _whole(place: str, text: str) -> int:
+def _read_double_colon_items(path: Path, *, mixed: bool) -> pl.DataFrame:
+    """Films as id, title and genres; `mixed`: each line may be UTF-8 or latin-1, else all are latin-1."""
+    decode = {"decode": utf_8_or_latin_1} if mixed else {}
+    rows = [
+        (whole_number(place, item, 1), title, _year(title), _genres(genres))
+        for place, (item, title, genres) in split_lines(path, "::", 3, free_field=1, **decode)
+    ]
+    return _frame(path, rows, _ITEM_SCHEMA)
+
+
+def _read_csv_items(path: Path) -> pl.DataFrame:
+    rows = [
+        (whole_number(place, item, 1), title, _year(title), _genres(genres))
+        for place, (item, title, genres) in csv_lines(path, "movieId,title,genres")
+    ]
+    return _frame(path, rows, _ITEM_SCHEMA)
+
+
+def _read_links(path: Path) -> pl.DataFrame:
+    rows = []
+    for place, (item, imdb, tmdb) in csv_lines(path, "movieId,imdbId,tmdbId"):
+        film = f"tt{whole_number(place, imdb, 1):07}" if imdb else None
+        rows.append((whole_number(place, item, 1), film, whole_number(place, tmdb, 1) if tmdb else None))
+    schema = {"item_id": pl.Int64(), "imdb_id": pl.String(), "tmdb_id": pl.Int64()}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _read_csv_tags(path: Path) -> pl.DataFrame:
+    """Tags by polars; by line where it finds something wrong, or a line break, which a stray quote can make of rows."""
+    refuse_empty(path)
     try:
-        return int(text)
+        tags = pl.read_csv(path, has_header=False, skip_rows=1, schema=_TAG_SCHEMA)
+        tags = tags.with_columns(pl.col("tag").fill_null(""))
+        numbers = pl.col("user_id", "item_id", "time")
+        sound = [numbers.is_not_null(), pl.col("user_id", "item_id") >= 1, pl.col("time") >= 0]
+        sound.append(~pl.col("tag").str.contains("\n", literal=True))
+        with path.open(encoding="utf-8-sig") as stream:
+            is_headed = stream.readline().rstrip("\n") == _TAGS_HEADER
+        if is_headed and tags.select(pl.all_horizontal(sound).all()).item():
+            return tags
+    except (pl.exceptions.PolarsError, UnicodeDecodeError):
+        pass
+    rows = [_tag(place, fields) for place, fields in csv_lines(path, _TAGS_HEADER)]
+    return pl.DataFrame(rows, schema=_TAG_SCHEMA, orient="row")
+
+
+def _tag(place: str, fields: Sequence[str]) -> tuple[int, int, str, int]:
+    user, item, tag, time = fields
+    return whole_number(place, user, 1), whole_number(place, item, 1), tag, whole_number(place, time)
+
+
+def _no_tags() -> pl.DataFrame:
+    return pl.DataFrame(schema=_TAG_SCHEMA)
+
+
+def _read_users(path: Path, separator: str, names: Sequence[str], numbers: Sequence[str]) -> pl.DataFrame:
+    rows = [
+        tuple(
+            (whole_number(place, field, 1) if name == "user_id" else whole_number(place, field, highest=_INT32))
+            if name in numbers
+            else field
+            for name, field in zip(names, fields, strict=True)
+        )
+        for place, fields in split_lines(path, separator, len(names))
+    ]
+    schema: dict[str, pl.DataType] = {name: pl.Int32() if name in numbers else pl.String() for name in names}
+    return _frame(path, rows, {**schema, "user_id": pl.Int64()})
+
+
+def _ids_of_users(ratings: pl.DataFrame) -> pl.DataFrame:
+    return ratings.select(pl.col("user_id").unique().sort())
+
+
+def _frame(path: Path, rows: Sequence[tuple[object, ...]], schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    if not rows:
+        raise RecflowError(f"{path} has no rows, expected one for each {next(iter(schema))}")
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _date(place: str, text: str) -> date:
+    """A date such as 01-Jan-1995, whatever language the machine speaks."""
+    found = _DATE.fullmatch(text)
+    try:
+        if found:
+            return date(int(found[3]), _MONTHS.index(found[2]) + 1, int(found[1]))
     except ValueError:
-        raise RecflowError(f"{place}: {text[:80]!r} given, expected a whole number") from None
+        pass
+    raise RecflowError(f"{place}: {text[:80]!r} given, expected a date such as 01-Jan-1995")
 
 
 def _year(title: str) -> int | None:
@@ -256,46 +277,3 @@ def _year(title: str) -> int | None:
 
 def _genres(text: str) -> list[str]:
     return [] if text in ("", "(no genres listed)") else text.split("|")
-
-
-def _read_users(path: Path, separator: str, names: Sequence[str], numbers: Sequence[str]) -> pl.DataFrame:
-    rows = [
-        tuple(_whole(place, field) if name in numbers else field for name, field in zip(names, fields, strict=True))
-        for place, fields in _lines(path, separator, len(names))
-    ]
-    schema: dict[str, pl.DataType] = {name: pl.Int32() if name in numbers else pl.String() for name in names}
-    schema["user_id"] = pl.Int64()
-    return pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _read_flagged_items(path: Path, genre_path: Path) -> pl.DataFrame:
-    """ml-100k's films: id, title, release date, video date, url, then one flag per line of u.genre."""
-    genres = [fields[0] for _, fields in _lines(genre_path, "|", 2)]
-    rows = []
-    for place, fields in _lines(path, "|", 5 + len(genres)):
-        released = fields[2][-4:]
-        year = _year(fields[1]) or (int(released) if released.isdigit() else None)
-        flagged = [genre for genre, flag in zip(genres, fields[5:], strict=True) if flag == "1" and genre != "unknown"]
-        rows.append((_whole(place, fields[0]), fields[1], year, flagged))
-    return pl.DataFrame(rows, schema=_ITEM_SCHEMA, orient="row")
-
-
-def _read_csv_items(path: Path) -> pl.DataFrame:
-    rows = []
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            for fields in reader:
-                place = f"{path}, line {reader.line_num}"
-                if reader.line_num == 1:
-                    if fields != ["movieId", "title", "genres"]:
-                        raise RecflowError(
-                            f"{place}: {','.join(fields)!r} given, expected the header 'movieId,title,genres'"
-                        )
-                    continue
-                if len(fields) != 3:
-                    raise RecflowError(f"{place}: {len(fields)} fields given, expected movieId,title,genres")
-                rows.append((_whole(place, fields[0]), fields[1], _year(fields[1]), _genres(fields[2])))
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise RecflowError(f"{path}, after line {reader.line_num}: {error}; expected CSV in UTF-8") from error
-    return pl.DataFrame(rows, schema=_ITEM_SCHEMA, orient="row")

@@ -13,10 +13,11 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -35,6 +36,8 @@ _MANIFEST, _WEIGHTS, _HISTORIES, _CATALOG = (
     "catalog.sqlite",
 )
 
+_UNTRAINED = "untrained"  # beside the histories, without which nobody can be folded in
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -45,12 +48,15 @@ class Bundle:
         histories: What each user is known to have interacted with, and never gets recommended; may be left out.
         catalog: Raw ids and titles.
         about: Plugin, task, data, metrics and the like, as JSON values.
+        untrained: Indices of users whom the model has not been trained on, int64, ascending: they are folded in from
+            their histories.
     """
 
     ranker: Ranker
     histories: Histories | None
     catalog: Catalog
     about: dict[str, Any]
+    untrained: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
 
 def save_bundle(
@@ -62,8 +68,9 @@ def save_bundle(
     items: Iterable[Item],
     user_ids: Iterable[Id],
     about: dict[str, Any],
+    untrained: Tensor | None = None,
 ) -> None:
-    """Write a bundle, whole or not at all; an older one in the same place is replaced.
+    """Write a bundle, whole or not at all; an older one in the same place is replaced. See :class:`Bundle`.
 
     Raises:
         RecflowError: If the ranker is neither built in nor the plugin's registered one.
@@ -75,7 +82,8 @@ def save_bundle(
     try:
         save_file(_apart(ranker.state_dict()), scratch / _WEIGHTS)
         if histories is not None:
-            save_file(_apart(histories._asdict()), scratch / _HISTORIES)
+            extra = {} if untrained is None else {_UNTRAINED: untrained}
+            save_file(_apart({**histories._asdict(), **extra}), scratch / _HISTORIES)
         write_catalog(scratch / _CATALOG, items, user_ids)
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -132,11 +140,13 @@ def load_bundle(folder: Path) -> Bundle:
     try:
         about = {"plugin": manifest["plugin"], **manifest["about"]}
         ranker = ranker_class.rebuild(manifest["settings"], load_file(folder / _WEIGHTS))
-        histories = Histories(**load_file(folder / _HISTORIES)) if _HISTORIES in sums else None
+        known = load_file(folder / _HISTORIES) if _HISTORIES in sums else {}
+        untrained = known.pop(_UNTRAINED, torch.empty(0, dtype=torch.int64))
+        histories = Histories(**known) if known else None
         catalog = Catalog(folder / _CATALOG)
     except (SafetensorError, sqlite3.Error, IndexError, KeyError, TypeError, ValueError) as error:
         raise RecflowError(f"{folder} does not fit its ranker {kind!r}: {type(error).__name__}: {error}") from error
-    return Bundle(ranker.eval(), histories, catalog, about)
+    return Bundle(ranker.eval(), histories, catalog, about, untrained)
 
 
 def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -103,6 +103,14 @@ class Histories(NamedTuple):
         position, place = self.places(users)
         return position, self.items[place]
 
+    def at_least(self, threshold: float) -> Histories:
+        """The interactions rated so or better; all of them if there are no ratings."""
+        if len(self.ratings) == 0:
+            return self
+        keep = self.ratings >= threshold
+        before = torch.cat([self.indptr.new_zeros(1), keep.cumsum(0)])
+        return Histories(before[self.indptr], self.items[keep], self.ratings[keep])
+
     def to(self, device: torch.device | str) -> Histories:
         """The same histories on another device."""
         return Histories(*(tensor.to(device) for tensor in self))

@@ -14,6 +14,7 @@ from torch import Tensor
 from recflow.errors import RecflowError
 from recflow.ranking.bundle import Bundle, load_bundle
 from recflow.ranking.catalog import Id, Item
+from recflow.ranking.histories import Histories
 from recflow.ranking.topk import TopK, score_chunks, top_k
 
 CHUNK_BYTES, CHUNK_ROWS = 32 * 2**20, 500_000  # of scores, and of recommendations, in one chunk of many users
@@ -62,6 +63,8 @@ class Recommender:
     def recommend(self, user_id: Id, k: int = 10, *, reasons: bool = False) -> Answer:
         """The best k items that a known user has not interacted with.
 
+        Someone whom the model was not trained on, since all the rows were held out, is folded in.
+
         Raises:
             UnknownUserError: If the user was not in the data.
             RecflowError: If k is below 1.
@@ -69,6 +72,8 @@ class Recommender:
         user = self.catalog.user(user_id)
         seen, ratings = self._history_of(user)
         liked, stars = self._taste(seen, ratings)
+        if bool(torch.isin(torch.tensor(user), self.bundle.untrained)):
+            return self._fold_in(seen, liked, stars, k, reasons)
         scores = self.ranker.score(torch.tensor([user]))[0]
         return Answer("known user", self._best(scores, seen, k, (liked, stars) if reasons else None, self._rates))
 
@@ -96,6 +101,7 @@ class Recommender:
         row = 4 * self.ranker.num_items
         chunk_bytes = min(CHUNK_BYTES, max(1, CHUNK_ROWS // k) * row)
         for chunk, scores in score_chunks(self.ranker, users, self.bundle.histories, chunk_bytes):
+            self._fold_in_many_(chunk, scores)
             best = top_k(scores, k)
             yield chunk, TopK(best.items, best.scores.clamp(*self._shown).masked_fill(best.items < 0, -torch.inf))
 
@@ -119,10 +125,7 @@ class Recommender:
         rated = history if isinstance(history, Mapping) else dict.fromkeys(history)
         seen, ratings = self._resolve(rated)
         liked, stars = self._taste(seen, ratings)
-        if len(liked) == 0:
-            return Answer("popular", self._best(self._popularity, seen, k))
-        scores = self.ranker.score_history(liked, stars)
-        return Answer("fold-in", self._best(scores, seen, k, (liked, stars) if reasons else None, self._rates))
+        return self._fold_in(seen, liked, stars, k, reasons)
 
     @torch.inference_mode()
     def similar(self, item: Id, k: int = 10) -> tuple[Item, tuple[Recommendation, ...]]:
@@ -148,6 +151,30 @@ class Recommender:
         """The range of the scores that are shown: a shown rating is a possible one."""
         low, high = self.about["rating_scale"] if self._rates else (-torch.inf, torch.inf)
         return low, high
+
+    def _fold_in(self, seen: Tensor, liked: Tensor, stars: Tensor | None, k: int, reasons: bool) -> Answer:
+        if len(liked) == 0:
+            return Answer("popular", self._best(self._popularity, seen, k))
+        scores = self.ranker.score_history(liked, stars)
+        return Answer("fold-in", self._best(scores, seen, k, (liked, stars) if reasons else None, self._rates))
+
+    def _fold_in_many_(self, users: Tensor, scores: Tensor) -> None:
+        """Replace the scores of users whom the model was not trained on, in place, by those of :meth:`_fold_in`."""
+        histories, rows = self._tastes, torch.isin(users, self.bundle.untrained).nonzero().flatten()
+        if histories is None or len(rows) == 0:
+            return
+        masked = scores[rows] == -torch.inf
+        folded = self.ranker.score_histories(histories, users[rows])
+        folded[histories.lengths(users[rows]) == 0] = self._popularity
+        scores[rows] = folded.masked_fill_(masked, -torch.inf)
+
+    @cached_property
+    def _tastes(self) -> Histories | None:
+        """Of each user, what the model learns from; see :meth:`_taste`."""
+        histories, threshold = self.bundle.histories, self.about["relevant_from"]
+        if histories is None or self._rates or threshold is None:
+            return histories
+        return histories.at_least(threshold)
 
     def _history_of(self, user: int) -> tuple[Tensor, Tensor | None]:
         if self.bundle.histories is None:

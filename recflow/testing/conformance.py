@@ -79,6 +79,12 @@ class ModelConformance:
         assert whole.shape == (NUM_ITEMS,)
         torch.testing.assert_close(ranker.score_history(liked, stars, candidates), whole[candidates])
 
+    def test_many_histories_are_scored_as_one_at_a_time(self) -> None:
+        data, _ = taste_groups()
+        ranker, known, users = self._fitted().ranker(), _histories(data), torch.tensor([7, 0, 29, 7])
+        stacked = torch.stack([ranker.score_history(*known.of(user)) for user in users.tolist()])
+        torch.testing.assert_close(ranker.score_histories(known, users), stacked, rtol=1e-4, atol=1e-5)
+
     def test_gradients_are_finite_and_reach_every_parameter(self) -> None:
         model = self._untrained()
         if isinstance(model, ClosedFormModule):

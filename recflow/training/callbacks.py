@@ -12,12 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def is_better_low(metric: str) -> bool:
-    """Whether a smaller value of a metric is better: errors and losses.
+    """Whether a smaller value of a metric is better: errors, losses and inequality.
 
     >>> is_better_low("val/rmse"), is_better_low("val/ndcg@10")
     (True, False)
     """
-    return metric.rpartition("/")[2] in {"loss", "rmse", "mae", "mse"}
+    return metric.rpartition("/")[2].partition("@")[0] in {"loss", "rmse", "mae", "mse", "gini"}
 
 
 class History(pl.Callback):

@@ -20,7 +20,7 @@ from recflow.data.batches import (
     RatingBatches,
     epoch_generator,
 )
-from recflow.data.dataset import Dataset
+from recflow.data.dataset import Dataset, Rows
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import Evaluator, MetricsConfig, UserChunks
 from recflow.ranking.rankers import Ranker
@@ -227,8 +227,13 @@ class _OneSweep:
         yield ()
 
 
+def _trained_on(data: Dataset, rows: Rows) -> Rows:
+    """The rows of users who have training rows: a loss needs their parameters, the others are only folded in."""
+    return rows.where(torch.bincount(data.train.users, minlength=data.num_users)[rows.users] > 0)
+
+
 def _held_out_triples(data: Dataset) -> Sequence[BPRBatch]:
-    rows = data.relevant("val")
+    rows = _trained_on(data, data.relevant("val"))
     if len(rows.users) == 0:
         return []
     known = [data.rows[part] for part in ("train", "val")]
@@ -242,5 +247,7 @@ def _held_out_triples(data: Dataset) -> Sequence[BPRBatch]:
 def _held_out_ratings(data: Dataset) -> Sequence[RatingBatch]:
     return [
         RatingBatch(*chunk)
-        for chunk in zip(*(torch.split(tensor, _LOSS_CHUNK) for tensor in data.rows["val"]), strict=True)
+        for chunk in zip(
+            *(torch.split(tensor, _LOSS_CHUNK) for tensor in _trained_on(data, data.rows["val"])), strict=True
+        )
     ]

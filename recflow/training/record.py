@@ -33,6 +33,8 @@ def bundle_run(run: Run, data: Dataset, ranker: Ranker, metrics: Mapping[str, An
     """
     interactions, known = data.interactions, data.known()
     counts = torch.bincount(data.train.items, minlength=data.num_items).tolist()
+    learnt_from = (data.train if metrics["task"] == "rating" else data.positives).users
+    untrained = (torch.bincount(learnt_from, minlength=data.num_users) == 0).nonzero().flatten()
     save_bundle(
         run.path / "bundle",
         plugin=metrics["plugin"],
@@ -43,6 +45,7 @@ def bundle_run(run: Run, data: Dataset, ranker: Ranker, metrics: Mapping[str, An
             for item, row in enumerate(interactions.items.iter_rows(named=True))
         ),
         user_ids=interactions.users["user_id"].to_list(),
+        untrained=untrained,
         about={
             "task": metrics["task"],
             "rating_scale": data.rating_scale,

@@ -129,6 +129,27 @@ class TestTheDoor:
         assert "time" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("plugin", ["lightgcn", "ease", "bias-mf", "popularity"])
+def test_users_who_were_held_out_are_served_by_their_fold_in(plugin, tmp_path):
+    run = recflow.fit(
+        plugin,
+        data={"name": "sample:ratings=3000", "split": "users"},
+        trainer={"max_epochs": 1 if plugin in ("ease", "popularity") else 3},
+        runs_dir=str(tmp_path),
+    )
+    data = prepare(config_of(run.config["data"]))
+    ids = data.interactions.users["user_id"].to_list()
+    trained, held_out = int(data.train.users[0]), int(data.rows["test"].users[0])
+    assert run.recommender.recommend(ids[trained], 5).path == "known user"
+    answer = run.recommender.recommend(ids[held_out], 5)
+    assert answer.path == "fold-in"
+    run.recommend_all(tmp_path / "all.parquet", k=5)
+    listed = pl.read_parquet(tmp_path / "all.parquet")
+    for user, expected in ((trained, run.recommender.recommend(ids[trained], 5)), (held_out, answer)):
+        got = listed.filter(pl.col("user_id") == ids[user])["item_id"].to_list()
+        assert got == [found.item.item_id for found in expected.recommendations]
+
+
 @pytest.mark.parametrize("library", ["polars", "pandas"])
 def test_a_frame_is_fitted_like_a_file(table, library, tmp_path):
     frame = table if library == "polars" else table.to_pandas()
