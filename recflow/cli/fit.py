@@ -82,6 +82,10 @@ def _print_run(finished: Run, console: Console) -> None:
     elif epochs < planned or planned == -1:
         chosen += f", stopped early: no better for {finished.config['patience']} validations"
     console.print(f"\n{chosen}; trained in {metrics['train_seconds']:.1f} s")
+    if metrics["train"]:
+        parts = [("training", metrics["train"]), ("validation", metrics["val"]), ("test", metrics.get("test", {}))]
+        shown = ", ".join(f"{name} {values['rmse']:.4f}" for name, values in parts if "rmse" in values)
+        console.print(f"rmse: {shown}")
     if "test" in metrics:
         rows = {metrics["plugin"]: metrics["test"], **metrics["baselines"]}
         print_metrics(console, rows, f"test part of {metrics['header']['dataset']}")

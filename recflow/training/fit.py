@@ -36,6 +36,7 @@ from recflow.training.record import bundle_run, circumstances, log_finals
 from recflow.training.warm_start import start_from
 
 BASELINES = ("popularity", "random")
+_CHUNK = 2**18
 
 
 def fit(
@@ -273,6 +274,8 @@ class _Fit:
         if trainer.world_size > 1:
             self.console.print(f"in {trainer.world_size} processes, each with its share of every step", style="dim")
         self.model.attach(self.data, self.config["seed"], self.metrics)
+        for notice in self.model.notices():
+            self.console.print(notice, style="yellow", markup=False, highlight=False)
         if self.earlier is not None and self.resumed is None:
             self.console.print(start_from(self.model, self.earlier, self.spec.name), highlight=False, markup=False)
         last = folder / "last.ckpt"
@@ -306,6 +309,7 @@ class _Fit:
             "train_seconds": sum(row["seconds"] for row in history.epochs),
             "parameters": sum(tensor.numel() for tensor in self.model.state_dict().values()),
             "header": header,
+            "train": training_errors(ranker, self.data) if self.spec.task == "rating" else {},
             "val": val,
             **measured,
         }
@@ -358,6 +362,15 @@ def baseline(name: str, data: Dataset, seed: int, metrics: MetricsConfig | None 
     module.attach(data, seed, metrics)
     module.sweep()
     return evaluate(module.ranker(), data, "test", spec.task, metrics)
+
+
+def training_errors(ranker: Ranker, data: Dataset) -> dict[str, float]:
+    """The errors of a rating model on the rows that it was trained on: how closely it fits them."""
+    errors = RatingMetrics(sync_on_compute=False).to(data.train.users.device)
+    with torch.inference_mode():
+        for users, items, ratings in zip(*(torch.split(column, _CHUNK) for column in data.train), strict=True):
+            errors.update(ranker.predict(users, items), ratings)
+    return {name: float(value) for name, value in errors.compute().items()}
 
 
 def mean_rating(data: Dataset) -> dict[str, float]:

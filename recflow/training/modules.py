@@ -74,6 +74,10 @@ class RecModule(pl.LightningModule, ABC):
     def ranker(self) -> Ranker:
         """The model as it stands, as a ranker on the model's device, detached from the graph of gradients."""
 
+    def notices(self) -> Sequence[str]:
+        """What whoever fits this model on these data should be told, one line each; :attr:`data` is there."""
+        return ()
+
     def start_new(self, users: Tensor, items: Tensor) -> None:
         """Give nodes that an earlier run did not know their first vectors; the known ones have theirs.
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import recflow
+from recflow.data.dataset import config_of, prepare
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
 from recflow.training.callbacks import is_better_low
@@ -277,3 +278,12 @@ class TestResume:
         run = fit_again(tmp_path, trainer={"max_epochs": 1}, name="short")
         with pytest.raises(RecflowError, match="keeps its configuration"):
             recflow.fit(resume=run.path, model={"num_layers": 1})
+
+
+def test_a_rating_model_reports_its_error_on_the_training_rows(root):
+    run = recflow.fit("bias-mf", data=SMALL, trainer={"max_epochs": 2}, runs_dir=str(root))
+    train, ranker = prepare(config_of(run.config["data"])).train, run.recommender.ranker
+    errors = ranker.predict(train.users, train.items) - train.ratings
+    assert run.metrics["train"]["rmse"] == pytest.approx(float(errors.square().mean().sqrt()), rel=1e-5)
+    assert run.metrics["train"]["mae"] == pytest.approx(float(errors.abs().mean()), rel=1e-5)
+    assert run.metrics["train"]["rmse"] < run.metrics["test"]["rmse"]
