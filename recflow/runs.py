@@ -31,8 +31,19 @@ CONFIG, METRICS, HISTORY, PER_USER, CURVES = (
 )
 CROSS_VALIDATION = "cross_validation.json"  # in the folder that holds the runs fold-1 … fold-k
 
-COMPARABLE = ("dataset", "sha256", "filter", "split", "relevance", "candidates")
+HEADER = "header.json"  # what data a fit was begun on, written before it trains
+
+COMPARABLE = ("dataset", "sha256", "filter", "split", "relevance", "candidates", "start")
 """Entries of a header: numbers of two runs may be compared only where all of these are equal."""
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller value of a metric is the better one: errors, losses and inequality.
+
+    >>> lower_is_better("val/rmse"), lower_is_better("gini@10"), lower_is_better("val/ndcg@10")
+    (True, True, False)
+    """
+    return metric.rpartition("/")[2].partition("@")[0] in {"loss", "rmse", "mae", "mse", "gini"}
 
 
 class Run:
@@ -40,6 +51,7 @@ class Run:
 
     ==================  ==================================================================================
     ``config.yaml``     the whole configuration, resolved: ``recflow fit --config`` repeats the run
+    ``header.json``     what data the fit was begun on: a resumed fit must find the same
     ``metrics.json``    header (data, split, seed, versions …), validation and test metrics, baselines
     ``history.csv``     losses, metrics and seconds by epoch; ``curves.png`` draws them
     ``per_user.parquet``  each test user's metrics
@@ -237,8 +249,8 @@ def create_run(root: str | Path, plugin: str, dataset: str, name: str | None = N
     Raises:
         RecflowError: If the name is taken or cannot be a folder's name, or the folder cannot be made.
     """
-    parent = Path(root) / plugin / re.sub(r"[^\w.=-]+", "_", dataset)
-    if name is not None and (not re.fullmatch(r"[\w.=-]+", name) or name in {".", ".."}):
+    parent = Path(root) / plugin / (re.sub(r"[^\w.=-]+", "_", dataset).lstrip(".") or "data")
+    if name is not None and (not re.fullmatch(r"[\w=-][\w.=-]*", name)):
         raise RecflowError(f"A run's name is made of letters, digits, '.', '_', '=' and '-', got {name!r}.")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     names = [name] if name is not None else [stamp, *(f"{stamp}-{number}" for number in range(2, 1000))]

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 
-from recflow.cli.runs_list import Entry, lower_is_better, plain_table, read_entries, when
+from recflow.cli.runs_list import Entry, plain_table, read_entries, when
 from recflow.errors import RecflowError
-from recflow.runs import CONFIG, CROSS_VALIDATION
+from recflow.runs import CONFIG, CROSS_VALIDATION, lower_is_better
 
 _CHECKPOINTS = ("best.ckpt", "last.ckpt")
 
@@ -159,6 +159,7 @@ def _delete(path: Path) -> None:
     try:
         if path.is_dir():
             doomed = path.with_name(f".{path.name}.deleted")  # renamed first: half a run is never seen
+            shutil.rmtree(doomed, ignore_errors=True)  # what an interrupted deletion has left
             os.replace(path, doomed)
             shutil.rmtree(doomed)
         else:

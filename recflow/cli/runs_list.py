@@ -16,11 +16,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from recflow.errors import RecflowError
-from recflow.runs import COMPARABLE, CONFIG, CROSS_VALIDATION, METRICS, Run, find_runs, read_mapping
+from recflow.runs import COMPARABLE, CONFIG, CROSS_VALIDATION, METRICS, Run, find_runs, lower_is_better, read_mapping
 
 State = Literal["finished", "unfinished", "damaged"]
 
-ERRORS = {"rmse", "mae", "mse", "loss"}  # the smaller, the better
 FRESH_SECONDS = 3600.0  # an unfinished run that was written to since then may still be training
 
 
@@ -81,15 +80,6 @@ def read_entries(root: Path) -> list[Entry]:
         together.setdefault(run.path.parent if is_fold else run.path, []).append(run)
     entries = [_read(path, runs, root) for path, runs in together.items()]
     return sorted(entries, key=lambda entry: entry.ended, reverse=True)
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of a metric is the better one.
-
-    >>> lower_is_better("val/rmse"), lower_is_better("ndcg@10")
-    (True, False)
-    """
-    return metric.rpartition("/")[2] in ERRORS
 
 
 def chief_metrics(names: Iterable[str], stems: Iterable[str] = ("rmse", "ndcg", "recall")) -> list[str]:

@@ -140,6 +140,8 @@ def _files(folder: Path) -> Iterator[tuple[str, int]]:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " and ".join(f"{_number(inner)} {name}" for name, inner in value.items())
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

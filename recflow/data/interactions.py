@@ -194,7 +194,7 @@ def build_interactions(
         users=_describe(users, raw.users, "user_id"),
         items=_describe_items(items, raw.items),
         dropped=dropped,
-        rating_scale=(float(rating.min()), float(rating.max())),
+        rating_scale=(float(str(rating.min())), float(str(rating.max()))),  # 4.7, not float32's 4.69999980926
         filters=", ".join(steps) or "none",
         notices=tuple(notices),
         negatives=_indexed(raw.negatives, user_ids, new_user, item_ids, new_item),

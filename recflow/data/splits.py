@@ -94,7 +94,7 @@ def split(
 
     table = interactions.table
     chance = f"random, seed {seed}"
-    validation = f"{val_fraction:g} of the other rows validate, {chance}"
+    validation = f"{val_fraction} of the other rows validate, {chance}"
     match method:
         case "ratio":
             part = by_ratio(table, ratios, seed)
@@ -140,8 +140,8 @@ def thin_train(split: Split, fraction: float, seed: int) -> Split:
         seed: Seed of the choice, not negative.
 
     Returns:
-        The split with fewer training rows, its description ending in ``", 10 % of the training rows"``; the split
-        itself if the share is 1.
+        The split with fewer training rows, its description ending in ``", 10 % of the training rows, drawn by seed
+        42"``; the split itself if the share is 1.
 
     Raises:
         RecflowError: If an argument is out of range.
@@ -151,7 +151,7 @@ def thin_train(split: Split, fraction: float, seed: int) -> Split:
     _check_seed(seed)
     if fraction == 1:
         return split
-    describe = f"{split.describe}, {_percent(fraction)} of the training rows"
+    describe = f"{split.describe}, {_percent(fraction)} of the training rows, drawn by seed {seed}"
     return replace(split, train=thinned(split.train, fraction, seed), describe=describe)
 
 
@@ -179,14 +179,15 @@ def _check_ratios(ratios: Sequence[float]) -> None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
+    return f"{round(100 * share, 10):.12g} %"
 
 
 def _ratio_text(ratios: Sequence[float]) -> str:
     """Shares as people write them, `8:1:1`; decimals where no small whole numbers fit."""
     exact = [Fraction(ratio).limit_denominator(1000) for ratio in ratios]
     scale = math.lcm(*(share.denominator for share in exact))
-    if scale > 1000 or sum(exact) != 1:
-        return ":".join(f"{ratio:g}" for ratio in ratios)
+    near = all(math.isclose(share, ratio, abs_tol=1e-12) for share, ratio in zip(exact, ratios, strict=True))
+    if scale > 1000 or sum(exact) != 1 or not near:  # two protocols must not look like one
+        return ":".join(map(repr, ratios))
     whole = [int(share * scale) for share in exact]
     return ":".join(str(part) for part in whole)

@@ -105,8 +105,10 @@ class Evaluator:
         self.held_out = _histories(data.rows[part], data)
         counts = self.held_out.indptr.diff()
         self.users = counts.nonzero().flatten()  # everyone with a held-out row
-        self.folded = _folded_users(data)
-        self.known = None if self.folded is None else _histories(_taste(data, task), data)
+        untrained = data.untrained(task)
+        self.folded = untrained if bool(untrained[self.users].any()) else None
+        self.known = None if self.folded is None else _histories(_taste(data, part, task), data)
+        self.popularity = torch.bincount(data.train.items, minlength=data.num_items).float()
         self.given = GivenCandidates.of(data, self.relevant) if part == "test" else None
         device = self.users.device
         ks, num_items = self.config.ks, data.num_items
@@ -157,7 +159,12 @@ class Evaluator:
             RecflowError: If the scores are not numbers.
         """
         for chunk in torch.split(users, self._chunk_size):
-            scores = mask_(self._score(chunk), chunk, self.seen)
+            scores = self._score(chunk)
+            if self.task == "rating":
+                position, place = self.held_out.places(chunk)
+                predicted = self._predict(chunk, position, self.held_out.items[place], scores)
+                self.rating.update(predicted, self.held_out.ratings[place])
+            scores = mask_(self._popular_(chunk, scores), chunk, self.seen)
             best = top_k(scores, max(self.config.ks))
             if bool(best.scores[:, 0].isnan().any()):
                 raise RecflowError("The model's scores are not numbers: training diverged; try a smaller model.lr.")
@@ -166,10 +173,6 @@ class Evaluator:
             if self.given is not None and self.among_given is not None:
                 some, items = self.given.best(chunk, scores, max(self.config.ks))
                 self.among_given.update(some, items, *self._hits(some, items))
-            if self.task == "rating":
-                position, place = self.held_out.places(chunk)
-                predicted = self._predict(chunk, position, self.held_out.items[place], scores)
-                self.rating.update(predicted, self.held_out.ratings[place])
 
     def compute(self) -> Evaluation:
         """What was measured since :meth:`begin`."""
@@ -198,8 +201,14 @@ class Evaluator:
             scores[folded] = self.ranker.score_histories(self.known, users[folded])
         return scores
 
+    def _popular_(self, users: Tensor, scores: Tensor) -> Tensor:
+        """Give those of whom nothing is known that a model could learn from the most popular items, as serving does."""
+        if self.folded is not None and self.known is not None:
+            scores[self.folded[users] & (self.known.lengths(users) == 0)] = self.popularity
+        return scores
+
     def _predict(self, users: Tensor, position: Tensor, items: Tensor, scores: Tensor) -> Tensor:
-        """Stars of held-out pairs, ``[pairs]``, ``position`` says whose they are; no mask touches these scores."""
+        """Stars of held-out pairs, ``[pairs]``, ``position`` says whose they are; the scores are not masked yet."""
         if len(position) == 0:
             return scores.new_empty(0)
         if self.folded is None:
@@ -267,15 +276,9 @@ def _histories(rows: Rows, data: Dataset) -> Histories:
     return Histories.from_pairs(rows.users, rows.items, data.num_users, data.num_items, rows.ratings)
 
 
-def _folded_users(data: Dataset) -> Tensor | None:
-    """Who is held out whole and folded in, bool, ``[num_users]``; None if nobody is."""
-    users = data.rows["fold_in"].users
-    return torch.bincount(users, minlength=data.num_users) > 0 if len(users) else None
-
-
-def _taste(data: Dataset, task: Task) -> Rows:
-    """The part of the fold-in rows that a model learns from: ranking models from likes alone, as when serving."""
-    rows, threshold = data.rows["fold_in"], data.liked_from
+def _taste(data: Dataset, part: Part, task: Task) -> Rows:
+    """The part of what is known that a model learns from: ranking models from likes alone, as when serving."""
+    rows, threshold = data.seen(part), data.liked_from
     return rows if task == "rating" or threshold is None else rows.where(rows.ratings >= threshold)
 
 

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-
-def is_better_low(metric: str) -> bool:
-    """Whether a smaller value of a metric is better: errors, losses and inequality.
-
-    >>> is_better_low("val/rmse"), is_better_low("val/ndcg@10")
-    (True, False)
-    """
-    return metric.rpartition("/")[2].partition("@")[0] in {"loss", "rmse", "mae", "mse", "gini"}
+from recflow.errors import RecflowError
+from recflow.runs import lower_is_better
 
 
 class History(pl.Callback):
@@ -95,7 +90,7 @@ class EpochProgress(pl.Callback):
             parts.append(f"loss {float(metrics['train/loss']):.4f}")
         if self.monitor in metrics:
             value = float(metrics[self.monitor])
-            if self.best is None or (value < self.best[0] if is_better_low(self.monitor) else value > self.best[0]):
+            if self.best is None or (value < self.best[0] if lower_is_better(self.monitor) else value > self.best[0]):
                 self.best = (value, trainer.current_epoch + 1)
             parts.append(f"{self.monitor} {value:.4f} (best {self.best[0]:.4f} at {self.best[1]})")
         if self._progress is not None:
@@ -126,13 +121,43 @@ class EpochProgress(pl.Callback):
         self.best = tuple(state_dict["best"]) if state_dict["best"] else None
 
 
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the best and the last epoch, and knows the best one again where the run folder has been moved."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See Lightning, which forgets the best score in another folder."""
+        here = Path(str(self.dirpath))
+
+        def moved(path: str) -> str:
+            return str(here / Path(path).name) if path else path
+
+        paths = {
+            name: moved(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+        }
+        best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+
 class Patience(EarlyStopping):
     """Early stopping that, resumed where it had already stopped, does not train another epoch."""
 
     def __init__(self, monitor: str, mode: str, patience: int) -> None:
         super().__init__(monitor, mode=mode, patience=patience, check_finite=False)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See Lightning; a resumed run may be given more patience."""
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """See above."""
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Refuse to choose by what is not a number."""
+        if bool(trainer.callback_metrics[self.monitor].isnan()):
+            raise RecflowError(
+                f"{self.monitor} is not a number: nobody in the validation part can be measured by it; choose another "
+                "--monitor, or a split or relevance that leaves something to measure."
+            )
+        super().on_validation_end(trainer, pl_module)

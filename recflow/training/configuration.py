@@ -135,6 +135,8 @@ class FitConfiguration(LightningCLI):
 
     def _set_seed(self) -> None:
         """LightningCLI's own seeding is by another key."""
+        if not 0 <= self.config["seed"] < 2**32:
+            raise RecflowError(f"seed must be from 0 to {2**32 - 1}, got {self.config['seed']}.")
         pl.seed_everything(self.config["seed"], verbose=False)
 
     @property
@@ -206,7 +208,8 @@ def parse(args: Sequence[str]) -> FitConfiguration:
         RecflowError: If an argument or a configuration file is wrong.
     """
     args = [_rewrite(arg) for arg in _named_data(args)]
-    return FitConfiguration(registry.load(_plugin_name(args)), args)
+    name = _plugin_name(args)
+    return FitConfiguration(registry.load(name), [*args, f"--plugin={name}"])
 
 
 def resume_arguments(config: Path, args: Sequence[str]) -> list[str]:
@@ -215,7 +218,7 @@ def resume_arguments(config: Path, args: Sequence[str]) -> list[str]:
     Raises:
         RecflowError: If anything else is to be changed.
     """
-    wrong = [arg for arg in args if arg.startswith("--") and not arg.startswith(_RESUME_MAY_CHANGE)]
+    wrong = [arg for arg in args if re.match(r"-\D", arg) and not arg.startswith(_RESUME_MAY_CHANGE)]
     if wrong:
         raise RecflowError(
             f"A resumed run keeps its configuration, but for trainer.*, patience and threads; got {' '.join(wrong)}."
@@ -259,7 +262,7 @@ def _plugin_name(args: Sequence[str]) -> str:
     named = _values(args, "--plugin")
     if named:
         return named[-1]
-    for path in _values(args, "--config") + _values(args, "-c"):
+    for path in reversed(_values(args, "--config") + _values(args, "-c")):
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
@@ -272,8 +275,11 @@ def _plugin_name(args: Sequence[str]) -> str:
 
 
 def _values(args: Sequence[str], option: str) -> list[str]:
-    following = [value for arg, value in pairwise(args) if arg == option]
-    return following + [arg.partition("=")[2] for arg in args if arg.startswith(f"{option}=")]
+    return [
+        arg.partition("=")[2] if arg.startswith(f"{option}=") else following
+        for arg, following in pairwise([*args, ""])
+        if arg == option or arg.startswith(f"{option}=")
+    ]
 
 
 def _named_data(args: Sequence[str]) -> Iterator[str]:
@@ -285,7 +291,10 @@ def _named_data(args: Sequence[str]) -> Iterator[str]:
     for arg in args:
         if waiting or arg.startswith("--data="):
             value = arg if waiting else arg.partition("=")[2]
-            yield f"--data.{data_argument(value)}={value}"
+            setting = data_argument(value)
+            if setting == "name":
+                yield "--data.path=null"  # a configuration file may have one, which a name takes the place of
+            yield f"--data.{setting}={value}"
             waiting = False
         elif arg == "--data":
             waiting = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 import lightning.pytorch as pl
 import polars
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
@@ -26,14 +26,27 @@ from recflow.metrics.means import RankingMetrics
 from recflow.metrics.rating import RatingMetrics
 from recflow.plots import plot_curves
 from recflow.ranking.rankers import Ranker
-from recflow.runs import CONFIG, CURVES, HISTORY, METRICS, PER_USER, Run, create_run, load_run
-from recflow.training.callbacks import EpochProgress, History, Patience, is_better_low
+from recflow.runs import (
+    COMPARABLE,
+    CONFIG,
+    CURVES,
+    HEADER,
+    HISTORY,
+    METRICS,
+    PER_USER,
+    Run,
+    create_run,
+    load_run,
+    lower_is_better,
+    read_mapping,
+)
+from recflow.training.callbacks import BestCheckpoint, EpochProgress, History, Patience
 from recflow.training.configuration import FitConfiguration, flatten, parse, resume_arguments, take_resume
 from recflow.training.loggers import make_loggers
 from recflow.training.modules import ClosedFormModule, RecModule
 from recflow.training.quiet import quiet_libraries
 from recflow.training.record import bundle_run, circumstances, log_finals
-from recflow.training.warm_start import start_from
+from recflow.training.warm_start import known_rows, start_from
 
 BASELINES = ("popularity", "random")
 _CHUNK = 2**18
@@ -139,7 +152,8 @@ class _Fit:
         self.monitor = self._monitor()
         self.validated = len(self.data.rows["val"].users) > 0
         self.resumed, self.finished = resumed, resumed is not None and resumed.finished
-        self.earlier = load_run(self.config["init_from"]) if self.config["init_from"] else None
+        self.earlier = self._earlier()
+        self.header = {**self.data.header(), "start": self._start()}
         self._check()
         if self.config["threads"] is not None:
             torch.set_num_threads(self.config["threads"])
@@ -150,6 +164,7 @@ class _Fit:
         """Train, choose the best epoch, test, and write the run folder."""
         if self.first:
             self.run.write_text(CONFIG, self.configuration.dump())
+            self.run.write_text(HEADER, _json(self.header))
             (self.run.path / METRICS).unlink(missing_ok=True)  # a finished run that is to go further
         self._announce()
         try:
@@ -163,7 +178,8 @@ class _Fit:
         device = trainer.strategy.root_device
         self.data.to(device)
         ranker = self.model.to(device).ranker().eval()
-        measured = self._test(ranker) if self.config["test"] else {}  # by all processes, each some of the users
+        tested = self.config["test"] and len(self.data.rows["test"].users) > 0
+        measured = self._test(ranker) if tested else {}  # by all processes, each some of the users
         if self.first:
             self._write(trainer, history, ranker, best_epoch, measured)
         return self.run
@@ -172,7 +188,7 @@ class _Fit:
         if not self.first:
             return Run(self.config["runs_dir"])  # until the first process tells which folder it has made
         if folder is not None:
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             return Run(folder)
         return create_run(self.config["runs_dir"], self.spec.name, self.data.name, self.config["name"])
 
@@ -180,7 +196,8 @@ class _Fit:
         if not self.first:
             return
         if not (self.run.path / "checkpoints" / "last.ckpt").is_file():
-            shutil.rmtree(self.run.path)  # nothing to go on with
+            if self.resumed is None:
+                shutil.rmtree(self.run.path)  # nothing to go on with
         else:
             self.console.print(f"\nbroken off; go on by: recflow fit --resume {self.run.path}", highlight=False)
 
@@ -200,18 +217,27 @@ class _Fit:
         if self.config["patience"] < 1:
             raise RecflowError(f"patience must be at least 1, got {self.config['patience']}.")
         epochs, done = self.config["trainer"]["max_epochs"], self._epochs_done()
+        if epochs is None:
+            raise RecflowError("trainer.max_epochs must be a number of epochs, or -1 for no limit, got null.")
         if done and epochs != -1 and (epochs < done or (epochs == done and self.finished)):
             raise RecflowError(
                 f"This run has trained {done} epochs: trainer.max_epochs must be above that, got {epochs}."
             )
         if self.config["trainer"]["fast_dev_run"]:
             raise RecflowError("trainer.fast_dev_run keeps no checkpoint to test; use --trainer.max_epochs 1 instead.")
-        if self.earlier is not None:
-            self.earlier.require_finished()
-            if isinstance(self.model, ClosedFormModule) and self.model.default_max_epochs == 1:
-                raise RecflowError(
-                    f"{self.spec.name} is solved in one sweep: a start would change nothing; leave out --init-from."
-                )
+        self._check_resumed()
+        trainer = self.config["trainer"]
+        if (
+            trainer["max_steps"] not in (-1, None)
+            or trainer["max_time"] is not None
+            or trainer["limit_val_batches"] == 0
+        ):
+            raise RecflowError("A fit is counted in whole epochs, each validated: use --trainer.max_epochs.")
+        at_once = isinstance(self.model, ClosedFormModule) and self.model.default_max_epochs == 1
+        if self.earlier is not None and at_once:
+            raise RecflowError(
+                f"{self.spec.name} is solved in one sweep: a start would change nothing; leave out --init-from."
+            )
         if self.spec.task == "rating" and not self.data.interactions.has_ratings:
             raise RecflowError(
                 f"{self.spec.name} predicts ratings, and {self.data.name} has none: choose a ranking "
@@ -220,6 +246,50 @@ class _Fit:
         threads = self.config["threads"]
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
+
+    def _check_resumed(self) -> None:
+        if self.resumed is None:
+            return
+        if self.finished and not (self.resumed.path / "checkpoints" / "last.ckpt").is_file():
+            raise RecflowError(f"{self.resumed.path} has no checkpoint to go on from (cleaned up?); fit anew.")
+        if not (self.resumed.path / HEADER).is_file():
+            return  # killed before it was written: nothing was trained
+        begun = read_mapping(self.resumed.path / HEADER)
+        differing = [name for name in (*COMPARABLE, "users", "items") if begun.get(name) != self.header.get(name)]
+        if differing:
+            raise RecflowError(
+                f"{self.data.name} is no longer what {self.resumed.path} was begun on: {', '.join(differing)} differ; "
+                "fit anew, or start from this run by --init-from."
+            )
+
+    def _earlier(self) -> Run | None:
+        """The run to start from; a resumed run has its start in its checkpoint."""
+        last = self.resumed and (self.resumed.path / "checkpoints" / "last.ckpt").is_file()
+        if self.config["init_from"] is None or last:
+            return None
+        earlier = load_run(self.config["init_from"])
+        earlier.require_finished()
+        ours, theirs = self.data.header(), earlier.metrics["header"]
+        if ours["sha256"] == theirs["sha256"] and ours["split"] != theirs["split"]:
+            raise RecflowError(
+                f"{earlier.path} was fitted on another split of the same data ({theirs['split']}): what it was "
+                "trained on may be tested here; give it the same split and seed."
+            )
+        return earlier
+
+    def _start(self) -> str:
+        """Where the first vectors come from, for the header: numbers of different starts may not be compared."""
+        if self.earlier is None:
+            begun = (
+                read_mapping(self.resumed.path / HEADER)
+                if self.resumed and (self.resumed.path / HEADER).is_file()
+                else {}
+            )
+            return str(begun.get("start", "scratch"))
+        known = known_rows(self.earlier, self.data, "test")
+        theirs = self.earlier.metrics["header"]
+        tested = f"; {known:,} of {len(self.data.rows['test'].users):,} test rows were in its data" if known else ""
+        return f"a {self.spec.name} run on {theirs['dataset']} {theirs['sha256'][:8]}, {theirs['split']}{tested}"
 
     def _epochs_done(self) -> int:
         last = self.resumed.path / "checkpoints" / "last.ckpt" if self.resumed else None
@@ -252,8 +322,8 @@ class _Fit:
     def _train(self) -> tuple[pl.Trainer, History, Path]:
         history = History()
         folder = self.run.path / "checkpoints"
-        mode = "min" if is_better_low(self.monitor) else "max"
-        best = ModelCheckpoint(
+        mode = "min" if lower_is_better(self.monitor) else "max"
+        best = BestCheckpoint(
             folder,
             filename="best",
             monitor=self.monitor if self.validated else None,
@@ -276,10 +346,10 @@ class _Fit:
         self.model.attach(self.data, self.config["seed"], self.metrics)
         for notice in self.model.notices():
             self.console.print(notice, style="yellow", markup=False, highlight=False)
-        if self.earlier is not None and self.resumed is None:
-            self.console.print(start_from(self.model, self.earlier, self.spec.name), highlight=False, markup=False)
         last = folder / "last.ckpt"
         checkpoint = str(last) if self.resumed and last.is_file() else None
+        if self.earlier is not None and checkpoint is None:
+            self.console.print(start_from(self.model, self.earlier, self.spec.name), highlight=False, markup=False)
         trainer.fit(self.model, datamodule=self.configuration.datamodule, ckpt_path=checkpoint, weights_only=True)
         self.run = Run(trainer.strategy.broadcast(str(self.run.path)))
         best_checkpoint = self.run.path / "checkpoints" / ("best.ckpt" if self.validated else "last.ckpt")
@@ -298,8 +368,8 @@ class _Fit:
     ) -> None:
         data, run = self.data, self.run
         chosen: dict[str, float] = next((row for row in history.epochs if row["epoch"] == best_epoch), {})
-        val = {name.removeprefix("val/"): value for name, value in chosen.items() if name.startswith("val/")}
-        header = {**data.header(), **circumstances(self.config["seed"], self.model.device)}
+        val = _numbers({name.removeprefix("val/"): value for name, value in chosen.items() if name.startswith("val/")})
+        header = {**self.header, **circumstances(self.config["seed"], self.model.device)}
         content: dict[str, Any] = {
             "plugin": self.spec.name,
             "task": self.spec.task,
@@ -324,7 +394,7 @@ class _Fit:
         bundle_run(run, data, ranker, content)
         hyper_parameters = {"seed": self.config["seed"], "data": self.config["data"], **self.config.get("model", {})}
         log_finals(trainer.loggers, data, ranker, hyper_parameters, content.get("test", {}))
-        run.write_text(METRICS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        run.write_text(METRICS, _json(content))
 
     def _test(self, ranker: Ranker) -> dict[str, Any]:
         started = time.perf_counter()
@@ -333,19 +403,28 @@ class _Fit:
         if self.first:
             measured.per_user.write_parquet(self.run.path / PER_USER)
         baselines = {
-            name: baseline(name, self.data, self.config["seed"], self.metrics).metrics
+            name: _numbers(baseline(name, self.data, self.config["seed"], self.metrics).metrics)
             for name in BASELINES
             if name != self.spec.name
         }
         if self.spec.task == "rating":
             baselines = {"mean rating": mean_rating(self.data), **baselines}
         return {
-            "test": measured.metrics,
+            "test": _numbers(measured.metrics),
             "test_users": measured.users,
             "test_users_without_relevant": measured.skipped,
             "test_seconds": seconds,
             "baselines": baselines,
         }
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that have a value: a mean over nobody has none, and JSON no word for it."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def baseline(name: str, data: Dataset, seed: int, metrics: MetricsConfig | None = None) -> Evaluation:

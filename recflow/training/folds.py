@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from recflow.errors import RecflowError
 from recflow.runs import CONFIG, CROSS_VALIDATION, Run, create_run
 from recflow.training.configuration import FitConfiguration, flatten, parse
 from recflow.training.fit import configure, run_fit, without_frames
@@ -47,7 +48,7 @@ class CrossValidation:
     @property
     def deviations(self) -> dict[str, dict[str, float]]:
         """Sample standard deviations over the folds by model and metric."""
-        return self._over_folds(statistics.stdev)
+        return self._over_folds(_deviation)
 
     @property
     def header(self) -> Mapping[str, Any]:
@@ -75,7 +76,9 @@ class CrossValidation:
 
     def _over_folds(self, how: Callable[[Sequence[float]], float]) -> dict[str, dict[str, float]]:
         return {
-            model: {name: how([fold[name] for fold in folds]) for name in folds[0]}
+            model: {
+                name: how([fold[name] for fold in folds]) for name in folds[0] if all(name in fold for fold in folds)
+            }
             for model, folds in self.rows.items()
         }
 
@@ -116,6 +119,7 @@ def fit_or_cross_validate(args: Sequence[str], console: Console) -> Run | CrossV
 def _fit_folds(configuration: FitConfiguration, parent: Run | None, console: Console) -> CrossValidation:
     config, folds = configuration.config, int(configuration.config["data"]["folds"])
     resolved = configuration.dump()
+    _check(configuration, parent)
     if parent is None:
         name = configuration.first_fold().datamodule.dataset.name  # loaded before a folder is made
         parent = create_run(config["runs_dir"], configuration.spec.name, name, config["name"])
@@ -135,5 +139,26 @@ def _fit_folds(configuration: FitConfiguration, parent: Run | None, console: Con
             shutil.rmtree(parent.path)
         raise
     done = CrossValidation(parent.path, runs)
+    if len({run.metrics["header"]["sha256"] for run in runs}) > 1:
+        raise RecflowError(f"The data changed while the folds of {parent.path} were fitted; fit them anew.")
     done.write()
     return done
+
+
+def _check(configuration: FitConfiguration, parent: Run | None) -> None:
+    config = configuration.config
+    if config["init_from"] is not None:
+        raise RecflowError(
+            "Folds start from scratch: what an earlier run was trained on would be tested; no --init-from."
+        )
+    if str(config["trainer"]["devices"]) != "1" or config["trainer"]["num_nodes"] != 1:
+        raise RecflowError("Folds are fitted one after another in one process: leave out --trainer.devices.")
+    if parent is not None and len(configuration.given) > 2:
+        raise RecflowError(
+            f"A cross-validation goes on as it was begun; got {' '.join(configuration.given[2:])}. To train a fold "
+            f"longer: recflow fit --resume {parent.path / 'fold-1'} --trainer.max_epochs N."
+        )
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0

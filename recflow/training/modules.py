@@ -242,6 +242,11 @@ def _held_out_triples(data: Dataset) -> Sequence[BPRBatch]:
         return []
     known = [data.rows[part] for part in ("train", "val")]
     users, items = (torch.cat([getattr(part, name) for part in known]) for name in ("users", "items"))
+    full = torch.bincount(users, minlength=data.num_users) >= data.num_items  # nothing is left to be their negative
+    rows, some = rows.where(~full[rows.users]), ~full[users]
+    users, items = users[some], items[some]
+    if len(rows.users) == 0:
+        return []
     sampler = NegativeSampler(users, items, data.num_items)
     negatives = sampler(rows.users, epoch_generator(0, 0, rows.users.device))
     triples = (rows.users, rows.items, negatives)

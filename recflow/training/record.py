@@ -33,8 +33,7 @@ def bundle_run(run: Run, data: Dataset, ranker: Ranker, metrics: Mapping[str, An
     """
     interactions, known = data.interactions, data.known()
     counts = torch.bincount(data.train.items, minlength=data.num_items).tolist()
-    learnt_from = (data.train if metrics["task"] == "rating" else data.positives).users
-    untrained = (torch.bincount(learnt_from, minlength=data.num_users) == 0).nonzero().flatten()
+    untrained = data.untrained(metrics["task"]).nonzero().flatten()
     save_bundle(
         run.path / "bundle",
         plugin=metrics["plugin"],

@@ -6,6 +6,7 @@ miniature, once with a user more and once with an item more, and what grows belo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,12 +17,14 @@ from torch import Tensor
 from recflow.errors import RecflowError
 
 if TYPE_CHECKING:
+    from recflow.data.dataset import Dataset, Part
     from recflow.runs import Run
     from recflow.training.modules import RecModule
 
 Axis = Literal["user", "item", "node", None]
 
 _CHUNK = 1024
+_GENRES = 256  # more than any catalogue has, unless the column holds something else
 
 
 @dataclass(frozen=True)
@@ -59,17 +62,44 @@ def start_from(model: RecModule, run: Run, plugin: str) -> str:
     """
     if run.metrics["plugin"] != plugin:
         raise RecflowError(f"{run.path} is a run of {run.metrics['plugin']}, which cannot start {plugin}.")
-    catalog, ids = run.recommender.catalog, model.data.interactions
-    users = Known.of(ids.users["user_id"].to_list(), catalog.user_ids(range(run.recommender.ranker.num_users)))
-    items = Known.of(ids.items["item_id"].to_list(), catalog.item_ids())
-    if len(users.new) == 0 and len(items.new) == 0:
-        raise RecflowError(f"{run.path} knows none of the users and items of {model.data.name}: nothing to start from.")
+    users, items = vocabularies(run, model.data)
+    if len(users.new) == 0 or len(items.new) == 0:
+        none = "users" if len(users.new) == 0 else "items"
+        raise RecflowError(
+            f"{run.path} knows none of the {none} of {model.data.name}: nothing to start from (are the ids the same, "
+            "numbers or text?)."
+        )
     _take_over(model, _learnt(run), users, items, run)
     model.start_new(users.added, items.added)
     return (
         f"started from {run.path}: {len(users.new):,} users and {len(items.new):,} items known, "
         f"{len(users.added):,} users and {len(items.added):,} items new"
     )
+
+
+def vocabularies(run: Run, data: Dataset) -> tuple[Known, Known]:
+    """Which users and items an earlier run and these data have in common."""
+    catalog, ids = run.recommender.catalog, data.interactions
+    return (
+        Known.of(ids.users["user_id"].to_list(), catalog.user_ids()),
+        Known.of(ids.items["item_id"].to_list(), catalog.item_ids()),
+    )
+
+
+def known_rows(run: Run, data: Dataset, part: Part) -> int:
+    """How many rows of a part an earlier run's data held: what it may have been trained on."""
+    histories = run.recommender.bundle.histories
+    if histories is None:
+        return 0
+    users, items = vocabularies(run, data)
+    old_user, old_item = (torch.full((size,), -1) for size in (data.num_users, data.num_items))
+    old_user[users.new], old_item[items.new] = users.old, items.old
+    rows = data.rows[part].to("cpu")
+    pairs = torch.stack([old_user[rows.users], old_item[rows.items]])
+    user, item = pairs[:, (pairs >= 0).all(0)]
+    width = run.recommender.ranker.num_items
+    known = torch.repeat_interleave(histories.indptr.diff()) * width + histories.items
+    return int(torch.isin(user * width + item, known).sum())
 
 
 def axes_of(model: RecModule) -> dict[str, tuple[Axis, ...]]:
@@ -182,7 +212,7 @@ def _fill(table: Tensor, new: Tensor, own: Tensor, other: Tensor, num_other: int
         num_other: Number of nodes of the other side.
         features: What each node has, 0 or 1, ``[nodes, features]``; None where nothing is known.
     """
-    if len(new) == 0:
+    if len(new) == 0 or len(new) == len(table):
         return
     known = torch.ones(len(table), dtype=torch.bool)
     known[new] = False
@@ -210,11 +240,12 @@ def _mean_into(rows: Tensor, place: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _genres(genres: Sequence[Sequence[str]]) -> Tensor:
-    """Which genres each item has, 0 or 1, float32, ``[num_items, genres]``."""
-    names = {name: place for place, name in enumerate(sorted({name for listed in genres for name in listed}))}
+    """Which of the commonest genres each item has, 0 or 1, float32, ``[num_items, genres]``."""
+    counts = Counter(name for listed in genres for name in listed)
+    names = {name: place for place, (name, _) in enumerate(counts.most_common(_GENRES))}
     has = torch.zeros(len(genres), len(names))
     for item, listed in enumerate(genres):
-        has[item, [names[name] for name in listed]] = 1
+        has[item, [names[name] for name in listed if name in names]] = 1
     return has
 
 

@@ -16,7 +16,7 @@ import recflow
 from recflow.data.dataset import config_of, prepare
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
-from recflow.training.callbacks import is_better_low
+from recflow.runs import lower_is_better
 
 SMALL = "sample:ratings=6000"
 
@@ -50,7 +50,8 @@ def without_times(metrics):
 class TestRunFolder:
     def test_it_is_complete(self, run):
         assert {path.name for path in run.path.iterdir()} == {
-            "bundle", "checkpoints", "config.yaml", "curves.png", "history.csv", "metrics.json", "per_user.parquet",
+            "bundle", "checkpoints", "config.yaml", "curves.png", "header.json", "history.csv", "metrics.json",
+            "per_user.parquet",
             "tensorboard",
         }  # fmt: skip
         assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
@@ -188,10 +189,10 @@ class TestChoices:
         assert run.metrics["best_epoch"] == best + 1
         assert run.metrics["monitor"] == "val/coverage@10"
 
-    def test_an_error_is_better_low_and_all_else_better_high(self):
-        assert is_better_low("val/rmse")
-        assert is_better_low("val/loss")
-        assert not is_better_low("val/recall@20")
+    def test_errors_and_inequality_are_better_low_and_all_else_high(self):
+        assert lower_is_better("val/rmse")
+        assert lower_is_better("val/loss")
+        assert not lower_is_better("val/recall@20")
 
     def test_any_optimizer_of_torch_can_be_configured(self, root):
         run = fit_again(root, trainer={"max_epochs": 2}, optimizer="torch.optim.SGD", **{"optimizer.lr": 0.0})

@@ -39,7 +39,8 @@ def test_two_processes_leave_one_run(runs):
     _, two, root = runs
     assert sorted(path.name for path in two.path.parent.iterdir()) == ["one", "two"]
     assert {path.name for path in two.path.iterdir()} == {
-        "bundle", "checkpoints", "config.yaml", "curves.png", "history.csv", "metrics.json", "per_user.parquet",
+        "bundle", "checkpoints", "config.yaml", "curves.png", "header.json", "history.csv", "metrics.json",
+        "per_user.parquet",
         "tensorboard",
     }  # fmt: skip
     assert (root / "output.txt").read_text().count("test part of sample") == 1
