@@ -147,7 +147,7 @@ def _genres(axes: Axes, genres: Sequence[Mapping[str, Any]], description: Mappin
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
 def _years(axes: Axes, years: pl.Series) -> None:

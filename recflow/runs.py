@@ -202,6 +202,11 @@ def load_run(path: str | Path) -> Run:
         RecflowError: If there is none at that path.
     """
     run = Run(path)
+    named = Run(Path("runs") / path)  # as `recflow runs list` names them
+    if not (run.path / CONFIG).is_file() and (named.path / CONFIG).is_file():
+        return named
+    if not run.path.exists():
+        raise RecflowError(f"There is no run {run.path}; recflow runs list shows what there is.")
     if not (run.path / CONFIG).is_file():
         newest = newest_run("runs")
         hint = f"the newest run is {newest.path}" if newest else "recflow fit makes one"

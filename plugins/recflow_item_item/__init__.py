@@ -12,3 +12,27 @@ ease = Plugin(
         search_space="recflow_item_item.search:EASE_SPACE",
     )
 )
+
+item_knn = Plugin(
+    ModelSpec(
+        name="item-knn",
+        task="ranking",
+        summary="An item is scored by how similar its nearest neighbours in the history are to it",
+        paper="https://doi.org/10.1145/963770.963776",
+        module="recflow_item_item.neighbours:ItemKNN",
+        search_space="recflow_item_item.search:ITEM_KNN_SPACE",
+        ranker="recflow_item_item.sparse_ranker:SparseItemItemRanker",
+    )
+)
+
+item_knn_rating = Plugin(
+    ModelSpec(
+        name="item-knn-rating",
+        task="rating",
+        summary="Baselines, moved by how the user rated the item's nearest neighbours",
+        paper="https://doi.org/10.1145/1644873.1644874",
+        module="recflow_item_item.rated_neighbours:ItemKNNRating",
+        search_space="recflow_item_item.search:ITEM_KNN_RATING_SPACE",
+        ranker="recflow_item_item.rated_ranker:RatedNeighboursRanker",
+    )
+)

@@ -8,15 +8,13 @@ Source     Steck, WWW 2019, https://arxiv.org/abs/1905.03375
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor
 
-from recflow.errors import RecflowError
 from recflow.ranking.histories import Histories
 from recflow.ranking.rankers import ItemItemRanker
 from recflow.training.modules import ClosedFormModule
+from recflow_item_item.memory import refuse_beyond_memory
 
 _CHUNK = 4096
 
@@ -37,12 +35,11 @@ class EASE(ClosedFormModule):
         super().__init__()
         if reg <= 0:
             raise ValueError(f"reg must be above 0, got {reg}")
-        needed, there = 5 * 8 * num_items**2, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        if needed > there:
-            raise RecflowError(
-                f"EASE on {num_items:,} items needs about {needed / 2**30:.0f} GiB of memory, this machine has "
-                f"{there / 2**30:.0f}: raise data.k_core, or use a model whose memory does not grow with items²."
-            )
+        refuse_beyond_memory(
+            f"ease on {num_items:,} items",
+            5 * 8 * num_items**2,
+            "raise data.k_core, or use a model whose memory does not grow with items²",
+        )
         self.save_hyperparameters()
         self.register_buffer("weights", torch.zeros(num_items, num_items))
 

@@ -181,6 +181,8 @@ def _export(argv: Sequence[str]) -> int:
     from recflow.data.dataset import load, prepare
     from recflow.data.export import HEADER, check_format, export, refuse_taken
 
+    if config.folds is not None and config.fold is None:
+        raise RecflowError(f"An export holds one split: choose one of the {config.folds} folds by --data.fold N")
     out = Path(given.out).expanduser()
     check_format(given.format)
     refuse_taken(out, HEADER, overwrite=given.overwrite)

@@ -99,6 +99,6 @@ def _print_run(finished: Run, console: Console) -> None:
     for command in (
         f"recflow recommend --run {finished.path} --user {user}",
         f"recflow serve --run {finished.path}",
-        f"tensorboard --logdir {finished.path.parent}",
+        *([f"tensorboard --logdir {finished.path.parent}"] if (finished.path / "tensorboard").is_dir() else []),
     ):
         console.print(f"  {command}", highlight=False, soft_wrap=True)

@@ -36,6 +36,7 @@ def run(argv: Sequence[str]) -> int:
     who.add_argument("--users", metavar="all|FILE", help="all users, or those whose ids a file lists, one a line")
     parser.add_argument("-k", type=int, default=10, help="how many (default 10)")
     parser.add_argument("--why", action="store_true", help="say which of the user's movies speak for each")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file that --out names")
     parser.add_argument("--out", metavar="FILE", help="with --users: a .parquet, .csv or .jsonl file to write")
     parser.add_argument("--titles", action="store_true", help="with --users: write the titles, too")
     args = parser.parse_args(argv)
@@ -73,6 +74,8 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--out and --titles go with --users all or --users FILE")
     if args.users is not None and args.out is None:
         parser.error("--users needs --out FILE.parquet, .csv or .jsonl")
+    if args.users is not None and Path(args.out).exists() and not args.overwrite:
+        raise RecflowError(f"{args.out} exists already; name another file, or add --overwrite.")
     if args.users is not None and args.why:
         parser.error("--why is for one user at a time: give --user ID")
 

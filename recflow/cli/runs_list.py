@@ -240,7 +240,7 @@ def _table(group: list[Entry], root: Path, sort: str | None) -> Table:
         f"relevant: {escape(str(header.get('relevance')))}[/]"
     )
     table = plain_table(title)
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=24)
     table.add_column("ended", style="dim", no_wrap=True)
     table.add_column("epoch", justify="right", no_wrap=True)
     for name in [*(monitors if len(monitors) < 2 else ["validation"]), *names]:
@@ -265,7 +265,7 @@ def _row(entry: Entry, names: Iterable[str], monitors: int) -> Iterator[str]:
 
 def _rest_table(entries: list[Entry], root: Path) -> Table:
     table = plain_table("[bold]not finished[/]")
-    table.add_column("run", overflow="fold")
+    table.add_column("run", overflow="fold", min_width=24)
     table.add_column("written to", style="dim", no_wrap=True)
     table.add_column("state", overflow="fold")
     for entry in entries:

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor
 
 from recflow.data.catalog import load_path, load_raw
+from recflow.data.features import FeatureTable, encode
 from recflow.data.graph import BipartiteGraph, bipartite_graph
 from recflow.data.interactions import Interactions, RawData, build_interactions
 from recflow.data.splits import Split, SplitMethod, split, thin_train
 from recflow.data.tables import Columns, load_table
 from recflow.errors import RecflowError
+from recflow.spec import Task
 
 Part = Literal["train", "val", "test", "fold_in"]
 
@@ -91,9 +93,21 @@ class DataConfig:
         of_files = [name for name in ("user", "item", "rating", "time", "items", "users") if getattr(self, name)]
         if of_files and self.path is None:
             named = ", ".join(f"data.{name}" for name in of_files)
-            raise RecflowError(f"{named} belong to data of your own: give the file as --data FILE or data.path.")
+            raise RecflowError(f"{named}: for data of your own: give the file as --data FILE or data.path.")
         if self.folds is not None and self.split not in (None, "k-fold", "files"):
             raise RecflowError(f"data.folds goes with split k-fold or files, got split {self.split}.")
+        if self.fold is not None and self.split not in (None, "k-fold", "files"):
+            raise RecflowError(f"data.fold goes with split k-fold or files, got split {self.split}.")
+        if not 0 <= self.val_fraction < 1:
+            raise RecflowError(f"data.val_fraction must be from 0 to below 1, got {self.val_fraction}.")
+        if not 0 < self.fold_in_fraction < 1:
+            raise RecflowError(f"data.fold_in_fraction must be above 0 and below 1, got {self.fold_in_fraction}.")
+        if not 0 < self.train_fraction <= 1:
+            raise RecflowError(f"data.train_fraction must be above 0 and up to 1, got {self.train_fraction}.")
+        if self.rating_range is not None and self.path is None:
+            raise RecflowError(
+                "data.rating_range belongs to data of your own: give the file as --data FILE or data.path."
+            )
         if self.split == "k-fold" and self.folds is None:
             raise RecflowError("Split k-fold needs data.folds, the number of folds, such as 5.")
 
@@ -143,8 +157,8 @@ class Dataset:
         }
         if len(self.positives.users) == 0:
             raise RecflowError(
-                f"No training interaction of {config.name} is relevant: data.relevant_from is {config.relevant_from}; "
-                f"ratings go up to {self.rating_scale[1]:g}."
+                f"No training interaction of {interactions.name} is relevant: data.relevant_from is "
+                f"{config.relevant_from}; ratings go up to {self.rating_scale[1]:g}."
             )
 
     @property
@@ -167,6 +181,23 @@ class Dataset:
         """The normalised graph of the positives."""
         return bipartite_graph(self.positives.users, self.positives.items, self.num_users, self.num_items)
 
+    @cached_property
+    def item_features(self) -> FeatureTable | None:
+        """What is known of the items besides their interactions; None where nothing is."""
+        table = encode(self.interactions.items)
+        return None if table is None else table.to(self.train.users.device)
+
+    @cached_property
+    def user_features(self) -> FeatureTable | None:
+        """What is known of the users besides their interactions; None where nothing is."""
+        table = encode(self.interactions.users)
+        return None if table is None else table.to(self.train.users.device)
+
+    def missing_features(self) -> list[str]:
+        """What whoever fits a model with features should be told: which tables these data lack."""
+        tables = {"item": self.item_features, "user": self.user_features}
+        return [f"{self.name} has no {side} features: done without" for side, table in tables.items() if table is None]
+
     @property
     def rating_scale(self) -> tuple[float, float]:
         """Lowest and highest star in the data, filtered rows included."""
@@ -188,6 +219,14 @@ class Dataset:
         """What a user is known to have interacted with when a part is ranked: never a candidate there."""
         earlier: list[Part] = ["train", "fold_in"] if part == "val" else ["train", "fold_in", "val"]
         return Rows(*(torch.cat(columns) for columns in zip(*(self.rows[name] for name in earlier), strict=True)))
+
+    def untrained(self, task: Task) -> Tensor:
+        """Users whom a model of this task is not trained on, bool, ``[num_users]``: they are folded in.
+
+        Rating models learn from all training rows, ranking models from the positives.
+        """
+        users = (self.train if task == "rating" else self.positives).users
+        return torch.bincount(users, minlength=self.num_users) == 0
 
     def known(self) -> Rows:
         """Everything that users have ever rated, filtered rows included: a served list leaves it out."""
@@ -231,8 +270,9 @@ class Dataset:
         self.rows = {part: rows.to(device) for part, rows in self.rows.items()}
         for name in ("train", "positives"):
             self.__dict__.pop(name, None)
-        if "graph" in self.__dict__:
-            self.__dict__["graph"] = self.graph.to(device)
+        for name in ("graph", "item_features", "user_features"):
+            if self.__dict__.get(name) is not None:
+                self.__dict__[name] = self.__dict__[name].to(device)
         return self
 
 
@@ -252,15 +292,16 @@ def prepare(config: DataConfig) -> Dataset:
     )
     method = _method(config, interactions)
     if method == "files" and config.folds is not None:
-        given = interactions.table["fold"].n_unique() if "fold" in interactions.table.columns else 0
-        if given != config.folds:
-            raise RecflowError(f"data.folds is {config.folds}, but {interactions.name} brings {given} folds.")
+        given = _folds(interactions)
+        if given != list(range(1, config.folds + 1)):
+            brings = f"the folds {', '.join(map(str, given))}" if given else "no folds"
+            raise RecflowError(f"data.folds is {config.folds}, but {interactions.name} brings {brings}.")
     parts = split(
         interactions,
         method,
         ratios=config.ratios,
         seed=config.seed,
-        fold=config.fold or 1,
+        fold=1 if config.fold is None else config.fold,
         val_fraction=config.val_fraction,
         folds=config.folds or 0,
         fold_in_fraction=config.fold_in_fraction,
@@ -293,9 +334,21 @@ def _method(config: DataConfig, interactions: Interactions) -> SplitMethod:
     if config.folds is not None:
         return "k-fold"
     if "fold" not in interactions.table.columns:
+        if config.fold is not None:
+            raise RecflowError(
+                f"data.fold is {config.fold}, but {interactions.name} brings no folds: give data.folds, too."
+            )
         return "ratio"
+    if config.fold is not None:
+        return "files"
     own_column = config.path is not None and not Path(config.path).expanduser().is_dir()
     return "files" if own_column or interactions.table["fold"].has_nulls() else "ratio"
+
+
+def _folds(interactions: Interactions) -> list[int]:
+    if "fold" not in interactions.table.columns:
+        return []
+    return sorted(interactions.table["fold"].drop_nulls().unique().to_list())
 
 
 def config_of(settings: dict[str, Any]) -> DataConfig:

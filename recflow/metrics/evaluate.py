@@ -161,13 +161,13 @@ class Evaluator:
         for chunk in torch.split(users, self._chunk_size):
             scores = self._score(chunk)
             if self.task == "rating":
+                _refuse_nan(scores)
                 position, place = self.held_out.places(chunk)
                 predicted = self._predict(chunk, position, self.held_out.items[place], scores)
                 self.rating.update(predicted, self.held_out.ratings[place])
             scores = mask_(self._popular_(chunk, scores), chunk, self.seen)
             best = top_k(scores, max(self.config.ks))
-            if bool(best.scores[:, 0].isnan().any()):
-                raise RecflowError("The model's scores are not numbers: training diverged; try a smaller model.lr.")
+            _refuse_nan(best.scores[:, 0])  # a nan is the greatest of its row
             auc = auc_per_user(scores, torch.stack(self.relevant.rows(chunk))) if self.config.auc else None
             self.ranking.update(chunk, best.items, *self._hits(chunk, best.items), auc)
             if self.given is not None and self.among_given is not None:
@@ -280,6 +280,11 @@ def _taste(data: Dataset, part: Part, task: Task) -> Rows:
     """The part of what is known that a model learns from: ranking models from likes alone, as when serving."""
     rows, threshold = data.seen(part), data.liked_from
     return rows if task == "rating" or threshold is None else rows.where(rows.ratings >= threshold)
+
+
+def _refuse_nan(scores: Tensor) -> None:
+    if bool(scores.isnan().any()):
+        raise RecflowError("The model's scores are not numbers: training diverged; try a smaller model.lr.")
 
 
 def _frame(metrics: RankingMetrics) -> pl.DataFrame:

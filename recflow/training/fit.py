@@ -198,6 +198,7 @@ class _Fit:
         if not (self.run.path / "checkpoints" / "last.ckpt").is_file():
             if self.resumed is None:
                 shutil.rmtree(self.run.path)  # nothing to go on with
+                self.console.print("\nbroken off before the end of the first epoch: nothing was kept")
         else:
             self.console.print(f"\nbroken off; go on by: recflow fit --resume {self.run.path}", highlight=False)
 
@@ -350,6 +351,10 @@ class _Fit:
         checkpoint = str(last) if self.resumed and last.is_file() else None
         if self.earlier is not None and checkpoint is None:
             self.console.print(start_from(self.model, self.earlier, self.spec.name), highlight=False, markup=False)
+            if "test rows" in self.header["start"]:
+                seen = self.header["start"].rpartition("; ")[2]
+                advice = "these numbers are no test of it (split both in time, at one point)"
+                self.console.print(f"{seen}: {advice}", style="yellow", highlight=False, markup=False)
         trainer.fit(self.model, datamodule=self.configuration.datamodule, ckpt_path=checkpoint, weights_only=True)
         self.run = Run(trainer.strategy.broadcast(str(self.run.path)))
         best_checkpoint = self.run.path / "checkpoints" / ("best.ckpt" if self.validated else "last.ckpt")

@@ -153,9 +153,10 @@ def _check(configuration: FitConfiguration, parent: Run | None) -> None:
         )
     if str(config["trainer"]["devices"]) != "1" or config["trainer"]["num_nodes"] != 1:
         raise RecflowError("Folds are fitted one after another in one process: leave out --trainer.devices.")
-    if parent is not None and len(configuration.given) > 2:
+    changes = [arg for arg in configuration.given[2:] if not arg.startswith("--plugin=")]  # what follows --config FILE
+    if parent is not None and changes:
         raise RecflowError(
-            f"A cross-validation goes on as it was begun; got {' '.join(configuration.given[2:])}. To train a fold "
+            f"A cross-validation goes on as it was begun; got {' '.join(changes)}. To train a fold "
             f"longer: recflow fit --resume {parent.path / 'fold-1'} --trainer.max_epochs N."
         )
 

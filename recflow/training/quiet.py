@@ -27,6 +27,9 @@ def quiet_libraries() -> Iterator[None]:
             ".*smaller than the logging interval.*",
             ".*You defined a `validation_step` but have no `val_dataloader`.*",
             ".*MLFlow only allows.*",
+            ".*It is recommended to use `self.log.*sync_dist=True.*",
+            ".*Experiment logs directory .* exists and is not empty.*",
+            ".*was called before the ``update`` method.*",
             ".*isinstance\\(treespec, LeafSpec\\).*",
         ):
             warnings.filterwarnings("ignore", message=message)

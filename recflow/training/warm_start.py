@@ -69,6 +69,13 @@ def start_from(model: RecModule, run: Run, plugin: str) -> str:
             f"{run.path} knows none of the {none} of {model.data.name}: nothing to start from (are the ids the same, "
             "numbers or text?)."
         )
+    titles = model.data.interactions.items["title"].to_list()
+    met = zip(items.new.tolist(), run.recommender.catalog.items(items.old.tolist()), strict=True)
+    other = sum(titles[new] != old.title for new, old in met)
+    if 2 * other > len(items.new):
+        raise RecflowError(
+            f"{run.path} and {model.data.name} share ids but not items: {other:,} of {len(items.new):,} titles differ."
+        )
     _take_over(model, _learnt(run), users, items, run)
     model.start_new(users.added, items.added)
     return (

@@ -50,7 +50,7 @@ def test_a_fold_column_of_ones_own_is_the_split(own, table):
 
 
 def test_columns_without_a_file_are_refused():
-    with pytest.raises(RecflowError, match=r"data\.user, data\.time belong to data of your own"):
+    with pytest.raises(RecflowError, match=r"data\.user, data\.time: for data of your own"):
         DataConfig(user="member", time="when")
 
 

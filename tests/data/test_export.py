@@ -246,7 +246,7 @@ class TestTheFolder:
         )
         assert child.stdout.readline() == b"ready\n"
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=20)
+        child.communicate(timeout=120)
         deadline = time.monotonic() + 5
         while any(tmp_path.iterdir()) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -163,8 +163,8 @@ class TestThinning:
 
     def test_describes_itself_and_is_the_split_itself_at_the_whole(self):
         whole = split(random_interactions(), "ratio")
-        assert thin_train(whole, 0.1, 1).describe == f"{whole.describe}, 10 % of the training rows"
-        assert thin_train(whole, 0.07, 1).describe.endswith("42, 7 % of the training rows")
+        assert thin_train(whole, 0.1, 1).describe == f"{whole.describe}, 10 % of the training rows, drawn by seed 1"
+        assert thin_train(whole, 0.07, 1).describe.endswith("42, 7 % of the training rows, drawn by seed 1")
         assert thin_train(whole, 1, 1) is whole
         assert thin_train(whole, 1e-9, 1).train.height == 1
 

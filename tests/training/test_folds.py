@@ -107,3 +107,21 @@ def test_the_given_folds_of_ml_100k_are_u1_to_u5(tmp_path):
         given = pl.read_csv(path, separator="\t", has_header=False, schema=schema)
         assert run.metrics["header"]["interactions"]["test"] == given.height == 20_000
         assert run.metrics["test_users"] == given["user"].n_unique()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"trainer": {"devices": 2}}, "one process"),
+        ({"init_from": "runs/some"}, "start from scratch"),
+    ],
+)
+def test_folds_take_neither_processes_nor_a_start(settings, message, tmp_path):
+    with pytest.raises(RecflowError, match=message):
+        recflow.cross_validate("lightgcn", data=DATA, runs_dir=str(tmp_path), **settings)
+    assert not list(tmp_path.glob("*/*/*"))
+
+
+def test_a_cross_validation_cannot_be_changed_on_its_way(done):
+    with pytest.raises(RecflowError, match=r"goes on as it was begun; got --trainer\.max_epochs=9"):
+        recflow.cross_validate(resume=done.path, trainer={"max_epochs": 9})

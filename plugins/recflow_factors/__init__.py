@@ -1,0 +1,15 @@
+"""Models whose score is the product of a user's and an item's vector, learnt from which items a user liked."""
+
+from recflow import ModelSpec, Plugin
+
+ials = Plugin(
+    ModelSpec(
+        name="ials",
+        task="ranking",
+        summary="Implicit ALS: every pair counts a little, every interaction fully; closed form, strong and fast",
+        paper="https://arxiv.org/abs/2110.14037",
+        module="recflow_factors.implicit_als:IALS",
+        search_space="recflow_factors.search:IALS_SPACE",
+        ranker="recflow_factors.ials_ranker:IALSRanker",
+    )
+)

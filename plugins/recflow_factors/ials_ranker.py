@@ -1,0 +1,94 @@
+"""Ranks by implicit ALS: dot products, and an exact fold-in that knows of every item's pull to zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from recflow.ranking.histories import Histories
+from recflow.ranking.rankers import Ranker
+from recflow_factors.half_sweep import Weights, by_cholesky
+
+
+class IALSRanker(Ranker):
+    """``score(u, i) = <p_u, q_i>``; someone new is one more row of the regression, solved in double precision.
+
+    A history S is folded in as ``p = (Σ over S of q qᵀ + alpha QᵀQ + λ I)^-1 Σ over S of q`` with
+    ``λ = reg (|S| + alpha · num_items)^reg_exponent``: what a half sweep would give a user with these items.
+
+    Args:
+        user_factors: ``[num_users, dim]``.
+        item_factors: ``[num_items, dim]``.
+        alpha: Weight of the 0 at every pair.
+        reg: Weight of the penalty.
+        reg_exponent: How the penalty grows with a row's weight.
+    """
+
+    user_factors: Tensor
+    item_factors: Tensor
+    gram: Tensor
+
+    def __init__(
+        self, user_factors: Tensor, item_factors: Tensor, alpha: float, reg: float, reg_exponent: float
+    ) -> None:
+        super().__init__()
+        self.num_users, self.num_items = len(user_factors), len(item_factors)
+        self.weights = Weights(alpha, reg, reg_exponent)
+        self.register_buffer("user_factors", user_factors)
+        self.register_buffer("item_factors", item_factors)
+        exact = item_factors.double()
+        self.register_buffer("gram", exact.T @ exact, persistent=False)
+
+    def settings(self) -> dict[str, Any]:
+        """See :meth:`~recflow.ranking.rankers.Ranker.settings`."""
+        return self.weights._asdict()
+
+    def score(self, users: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """See :meth:`~recflow.ranking.rankers.Ranker.score`."""
+        return self.user_factors[users] @ self._items(candidates).T
+
+    def score_history(self, items: Tensor, ratings: Tensor | None = None, candidates: Tensor | None = None) -> Tensor:
+        """See :meth:`~recflow.ranking.rankers.Ranker.score_history`."""
+        only = torch.zeros(1, dtype=torch.int64, device=items.device)
+        return self.score_histories(Histories.of_one(items), only, candidates)[0]
+
+    def score_histories(self, histories: Histories, users: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """All histories in one half sweep; see :meth:`~recflow.ranking.rankers.Ranker.score_histories`."""
+        return self.fold_in(histories, users) @ self._items(candidates).T
+
+    def fold_in(self, histories: Histories, users: Tensor) -> Tensor:
+        """The vectors of some histories, float32, ``[batch, dim]``; zeros where one is empty."""
+        lengths, (_, items) = histories.lengths(users), histories.rows(users)
+        rows = Histories(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), items, histories.ratings[:0])
+        return by_cholesky(rows, self.item_factors.double(), self.gram, self.weights).vectors.float()
+
+    def similar(self, items: Tensor) -> Tensor:
+        """Cosine between item vectors; see :meth:`~recflow.ranking.rankers.Ranker.similar`."""
+        unit = F.normalize(self.item_factors, dim=1)
+        return unit[items] @ unit.T
+
+    def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
+        """See :meth:`~recflow.ranking.rankers.Ranker.explain`; exact, by two factorisations for the whole history.
+
+        All shortened histories share one penalty, so one solution serves them all: Sherman and Morrison's formula
+        takes a single item out of it.
+        """
+        factors = self.item_factors[items].double()  # [history, dim]
+        wanted, target = self.item_factors[item].double(), factors.sum(0)
+        system = factors.T @ factors + self.weights.alpha * self.gram
+        ridges = self.weights.ridge(torch.tensor([len(items), max(len(items) - 1, 0)]), self.num_items).tolist()
+        unit = torch.eye(len(system), dtype=system.dtype, device=system.device)
+        whole = torch.linalg.solve(system + ridges[0] * unit, target) @ wanted
+        inverse = torch.linalg.solve(system + ridges[1] * unit, factors.T)  # [dim, history]
+        solution = inverse.sum(1)
+        residual = 1 - factors @ solution  # [history]
+        leverage = (factors.T * inverse).sum(0)
+        without = solution @ wanted - (wanted @ inverse) * residual / (1 - leverage)
+        falls: Tensor = whole - without
+        return falls.float()
+
+    def _items(self, candidates: Tensor | None) -> Tensor:
+        return self.item_factors if candidates is None else self.item_factors[candidates]

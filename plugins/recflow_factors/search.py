@@ -1,0 +1,9 @@
+"""Where to look for the hyper-parameters of factor models."""
+
+from optuna.distributions import FloatDistribution, IntDistribution
+
+IALS_SPACE = {
+    "model.embedding_dim": IntDistribution(16, 256, log=True),
+    "model.reg": FloatDistribution(1e-4, 1e-1, log=True),
+    "model.alpha": FloatDistribution(1e-2, 1.0, log=True),
+}

@@ -1,0 +1,208 @@
+"""Factor models: the kit, and implicit ALS against dense algebra."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from recflow.errors import RecflowError
+from recflow.ranking.histories import Histories
+from recflow.ranking.rankers import Ranker
+from recflow.testing import ModelConformance
+from recflow.testing.taste_groups import taste_groups
+from recflow_factors import half_sweep
+from recflow_factors.half_sweep import Weights, by_cg, by_cholesky
+from recflow_factors.ials_ranker import IALSRanker
+from recflow_factors.implicit_als import IALS
+
+USERS, ITEMS, DIM = 23, 17, 5
+WEIGHTS = Weights(alpha=0.2, reg=0.03, reg_exponent=0.7)
+
+
+class TestIALS(ModelConformance):
+    plugin = "ials"
+    settings = {"embedding_dim": 8, "reg": 0.02}
+
+
+class TestIALSByConjugateGradients(ModelConformance):
+    plugin = "ials"
+    settings = {"embedding_dim": 8, "reg": 0.02, "solver": "cg"}
+
+
+def interactions(seed: int = 0) -> tuple[Histories, np.ndarray[Any, Any]]:
+    """Rows of every length, an empty one and a full one among them, and the same as a dense matrix."""
+    dense = np.random.default_rng(seed).random((USERS, ITEMS)) < np.linspace(0, 0.8, USERS)[:, None]
+    dense[0], dense[5] = False, True
+    users, items = (torch.from_numpy(part) for part in dense.nonzero())
+    return Histories.from_pairs(users, items, USERS, ITEMS), dense
+
+
+def vectors(rows: int, seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(rows, DIM, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def loss_of_rows(dense: np.ndarray[Any, Any], p: np.ndarray[Any, Any], q: np.ndarray[Any, Any], w: Weights) -> float:
+    """The loss by its definition, pair by pair, but for the columns' own penalty."""
+    total = 0.0
+    for user, row in enumerate(dense):
+        total += w.reg * (row.sum() + w.alpha * len(q)) ** w.reg_exponent * float(p[user] @ p[user])
+        for item, interacted in enumerate(row):
+            score = float(p[user] @ q[item])
+            total += w.alpha * score**2 + (score - 1) ** 2 * bool(interacted)
+    return total
+
+
+def normal_equations(dense: np.ndarray[Any, Any], q: np.ndarray[Any, Any], w: Weights) -> np.ndarray[Any, Any]:
+    """Every row by numpy, from a diagonal matrix of weights on all columns."""
+    solved = []
+    for row in dense.astype(float):
+        ridge = w.reg * (row.sum() + w.alpha * len(q)) ** w.reg_exponent
+        system = q.T @ np.diag(row + w.alpha) @ q + ridge * np.eye(q.shape[1])
+        solved.append(np.linalg.solve(system, q.T @ row))
+    return np.array(solved)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 700, 2**22])
+def test_cholesky_solves_the_normal_equations_of_every_row(monkeypatch: pytest.MonkeyPatch, chunk_bytes: int) -> None:
+    monkeypatch.setattr(half_sweep, "_CHUNK_BYTES", chunk_bytes)
+    rows, dense = interactions()
+    q = vectors(ITEMS, 1)
+    solved = by_cholesky(rows, q, q.T @ q, WEIGHTS)
+    expected = normal_equations(dense, q.numpy(), WEIGHTS)
+    np.testing.assert_allclose(solved.vectors.numpy(), expected, rtol=1e-9, atol=1e-12)
+    assert solved.loss == pytest.approx(loss_of_rows(dense, expected, q.numpy(), WEIGHTS), rel=1e-10)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 700, 2**22])
+def test_cg_agrees_with_cholesky_after_as_many_steps_as_dimensions(
+    monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    monkeypatch.setattr(half_sweep, "_CHUNK_BYTES", chunk_bytes)
+    rows, _ = interactions()
+    q, start = vectors(ITEMS, 1), vectors(USERS, 2)
+    kept = start.clone()
+    exact = by_cholesky(rows, q, q.T @ q, WEIGHTS)
+    near = by_cg(rows, q, q.T @ q, WEIGHTS, start, steps=DIM + 2)
+    torch.testing.assert_close(near.vectors, exact.vectors, rtol=1e-7, atol=1e-9)
+    assert near.loss == pytest.approx(exact.loss, rel=1e-9)
+    assert torch.equal(start, kept)
+
+
+def test_the_loss_of_a_few_cg_steps_is_that_of_its_definition_and_falls_with_every_step() -> None:
+    rows, dense = interactions()
+    q, start = vectors(ITEMS, 1), vectors(USERS, 2)
+    losses = []
+    for steps in range(DIM):
+        found = by_cg(rows, q, q.T @ q, WEIGHTS, start, steps)
+        expected = loss_of_rows(dense, found.vectors.numpy(), q.numpy(), WEIGHTS)
+        assert found.loss == pytest.approx(expected, rel=1e-10)
+        losses.append(found.loss)
+    assert all(after < before for before, after in pairwise(losses))
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_the_result_does_not_depend_on_the_number_of_threads(solver: str) -> None:
+    rows, _ = interactions()
+    q, start, before, found = vectors(ITEMS, 1), vectors(USERS, 2), torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            cholesky = solver == "cholesky"
+            half = by_cholesky(rows, q, q.T @ q, WEIGHTS) if cholesky else by_cg(rows, q, q.T @ q, WEIGHTS, start, 3)
+            found.append(half.vectors)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "cg"])
+def test_the_loss_falls_at_every_sweep(solver: Any) -> None:
+    data, _ = taste_groups()
+    torch.manual_seed(0)
+    model = IALS(data.num_users, data.num_items, embedding_dim=8, solver=solver)
+    model.attach(data)
+    losses = [model.sweep() for _ in range(8)]
+    assert all(after < before for before, after in pairwise(losses)), losses
+
+
+def test_the_logged_loss_is_that_of_its_definition_per_interaction() -> None:
+    data, _ = taste_groups()
+    torch.manual_seed(0)
+    model = IALS(data.num_users, data.num_items, embedding_dim=8)
+    model.attach(data)
+    logged = [model.sweep() for _ in range(3)][-1]
+    dense = np.zeros((data.num_users, data.num_items), dtype=bool)
+    dense[data.positives.users, data.positives.items] = True
+    p, q, w = model.user_factors.double().numpy(), model.item_factors.double().numpy(), Weights(0.3, 0.007, 1.0)
+    of_items = w.reg * float(((dense.sum(0) + w.alpha * len(p)) ** w.reg_exponent) @ (q**2).sum(1))
+    assert logged == pytest.approx((loss_of_rows(dense, p, q, w) + of_items) / dense.sum(), rel=1e-5)
+
+
+def test_the_fold_in_of_a_users_own_history_is_the_users_vector() -> None:
+    data, _ = taste_groups()
+    model = IALS(data.num_users, data.num_items, embedding_dim=8)
+    model.attach(data)
+    model.sweep()
+    known = Histories.from_pairs(data.positives.users, data.positives.items, data.num_users, data.num_items)
+    everybody = torch.arange(data.num_users)
+    torch.testing.assert_close(model.ranker().fold_in(known, everybody), model.user_factors, rtol=1e-4, atol=1e-6)
+
+
+def ranker() -> IALSRanker:
+    return IALSRanker(vectors(USERS, 3, torch.float32), vectors(ITEMS, 4, torch.float32), **WEIGHTS._asdict())
+
+
+@pytest.mark.parametrize("history", [[], [3], [0, 4, 16], list(range(ITEMS))])
+def test_explain_is_what_leaving_each_item_out_costs(history: list[int]) -> None:
+    items = torch.tensor(history, dtype=torch.int64)
+    fast, naive = ranker().explain(items, None, 7), Ranker.explain(ranker(), items, None, 7)
+    torch.testing.assert_close(fast, naive, rtol=1e-4, atol=1e-5)
+
+
+def test_similar_is_the_cosine_and_an_empty_history_scores_zero() -> None:
+    made = ranker()
+    q = made.item_factors.numpy()
+    cosine = q @ q.T / np.outer(np.linalg.norm(q, axis=1), np.linalg.norm(q, axis=1))
+    np.testing.assert_allclose(made.similar(torch.arange(ITEMS)).numpy(), cosine, atol=1e-6)
+    assert torch.equal(made.score_history(torch.empty(0, dtype=torch.int64)), torch.zeros(ITEMS))
+
+
+def test_new_users_and_items_are_solved_against_the_known_ones() -> None:
+    data, _ = taste_groups()
+    model = IALS(data.num_users, data.num_items, embedding_dim=8)
+    model.attach(data)
+    model.sweep()
+    users, items = model.user_factors.clone(), model.item_factors.clone()
+    model.user_factors[2], model.item_factors[5] = 9.0, 9.0
+    model.start_new(torch.tensor([2]), torch.tensor([5]))
+    assert torch.equal(model.user_factors[3:], users[3:])
+    assert torch.equal(model.item_factors[:5], items[:5])
+    dense = np.zeros((data.num_users, data.num_items))
+    dense[data.positives.users, data.positives.items] = True
+    without = items.clone()
+    without[5] = 0
+    weights = Weights(0.3, 0.007, 1.0)
+    new_user = normal_equations(dense[2:3], without.double().numpy(), weights)[0]
+    np.testing.assert_allclose(model.user_factors[2].numpy(), new_user, rtol=1e-3, atol=1e-5)
+    new_item = normal_equations(dense[:, 5:6].T, model.user_factors.double().numpy(), weights)[0]
+    np.testing.assert_allclose(model.item_factors[5].numpy(), new_item, rtol=1e-3, atol=1e-5)
+
+
+def test_a_penalty_too_small_for_single_precision_is_refused_in_one_line() -> None:
+    rows, _ = interactions()
+    q = torch.ones(ITEMS, 2)
+    with pytest.raises(RecflowError, match=r"model.reg is 1e-30, too small") as refused:
+        by_cholesky(rows, q, q.T @ q, Weights(0.1, 1e-30, 1.0))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"embedding_dim": 0}, {"reg": 0.0}, {"alpha": -1.0}, {"init_std": 0.0}, {"solver": "lu"}]
+)
+def test_hyper_parameters_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        IALS(3, 3, **wrong)
