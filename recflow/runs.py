@@ -206,7 +206,7 @@ def load_run(path: str | Path) -> Run:
     if not (run.path / CONFIG).is_file() and (named.path / CONFIG).is_file():
         return named
     if not run.path.exists():
-        raise RecflowError(f"There is no run {run.path}; recflow runs list shows what there is.")
+        raise RecflowError(f"{run.path} is no run: it is not there; recflow runs list shows what there is.")
     if not (run.path / CONFIG).is_file():
         newest = newest_run("runs")
         hint = f"the newest run is {newest.path}" if newest else "recflow fit makes one"

@@ -74,7 +74,7 @@ def _check(parser: Parser, args: argparse.Namespace) -> None:
         parser.error("--out and --titles go with --users all or --users FILE")
     if args.users is not None and args.out is None:
         parser.error("--users needs --out FILE.parquet, .csv or .jsonl")
-    if args.users is not None and Path(args.out).exists() and not args.overwrite:
+    if args.users is not None and Path(args.out).is_file() and not args.overwrite:
         raise RecflowError(f"{args.out} exists already; name another file, or add --overwrite.")
     if args.users is not None and args.why:
         parser.error("--why is for one user at a time: give --user ID")

@@ -210,7 +210,7 @@ def test_memory_does_not_grow_with_the_users(tmp_path):
     )
     peaks = []
     for who in (str(tmp_path / "few"), "all"):
-        arguments = ["recommend", "--run", str(tmp_path / "run"), "--users", who, "-k", "100", "--out"]
+        arguments = ["recommend", "--run", str(tmp_path / "run"), "--users", who, "-k", "100", "--overwrite", "--out"]
         command = [sys.executable, "-c", code, *arguments, str(tmp_path / "out.parquet")]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]))
@@ -264,11 +264,17 @@ class TestRecommendCommand:
             (["--users", "empty", "--out", "x.csv"], "No user is named"),
             (["--users", "binary", "--out", "x.csv"], "not a text file in UTF-8"),
             (["--users", "strangers", "--out", "x.csv"], "There is no user 'eve'"),
+            (["--users", "all", "--out", "taken.csv"], "taken.csv exists already"),
             (["--users", "all", "--out", "folder.csv"], "folder.csv is a folder"),
         ],
     )
     def test_a_mistake_is_one_line_and_writes_nothing(self, recflow, args, said):
-        for name, content in (("empty", b"\n \n"), ("binary", b"\xff\xfe\n"), ("strangers", b"eve\n")):
+        for name, content in (
+            ("empty", b"\n \n"),
+            ("binary", b"\xff\xfe\n"),
+            ("strangers", b"eve\n"),
+            ("taken.csv", b"keep"),
+        ):
             Path(name).write_bytes(content)
         Path("folder.csv").mkdir()
         before = sorted(Path().rglob("*"))
