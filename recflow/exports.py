@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -182,6 +184,7 @@ class _FrameWriter:
             lazy = register_io_source(lambda *_: self._frames(), schema=frame.schema)
             self._sink = self._pool.submit(SINKS[self._path.suffix], lazy, self._path)
         self._put(frame)
+        _take_ctrl_c_back()
 
     def __exit__(self, *_: object) -> None:
         if self._sink is not None:
@@ -208,6 +211,12 @@ class _FrameWriter:
         except (OSError, pl.exceptions.PolarsError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise RecflowError(f"The recommendations cannot be written: {reason}") from error
+
+
+def _take_ctrl_c_back() -> None:
+    """Give SIGINT to Python again: polars' own handler, set while a sink runs, makes threads panic on the screen."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
 
 
 def _about(items: list[Item]) -> pl.DataFrame:
