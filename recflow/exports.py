@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 import torch
 from polars.io.plugins import register_io_source
+from torch import Tensor
 
 from recflow.errors import RecflowError
 from recflow.ranking.catalog import Id, Item
@@ -124,9 +125,7 @@ def write_embeddings(recommender: Recommender, folder: Path, form: Literal["parq
             _write_projector(scratch, ranker, items)
         else:
             users = pl.Series("user_id", catalog.user_ids()).to_frame()
-            users.with_columns(*_vectors(ranker.user_factors, ranker.user_bias)).write_parquet(
-                scratch / "users.parquet"
-            )
+            users.with_columns(*_vectors(*_users(recommender, ranker))).write_parquet(scratch / "users.parquet")
             about = _about(items).with_columns(*_vectors(ranker.item_factors, ranker.item_bias))
             about.write_parquet(scratch / "items.parquet")
     return [folder / name for name in names]
@@ -211,6 +210,16 @@ class _FrameWriter:
         except (OSError, pl.exceptions.PolarsError) as error:
             reason = getattr(error, "strerror", None) or " ".join(str(error).split())
             raise RecflowError(f"The recommendations cannot be written: {reason}") from error
+
+
+@torch.inference_mode()
+def _users(recommender: Recommender, ranker: FactorRanker) -> tuple[Tensor, Tensor]:
+    """Users' vectors and biases; of those whom the model was not trained on, what recommending folds in."""
+    vectors, biases = ranker.user_factors.clone(), ranker.user_bias.clone()
+    untrained, tastes = recommender.bundle.untrained, recommender.tastes
+    if len(untrained) and tastes is not None:
+        biases[untrained], vectors[untrained] = ranker.fold_in_vectors(tastes, untrained)
+    return vectors, biases
 
 
 def _take_ctrl_c_back() -> None:

@@ -213,7 +213,7 @@ class FactorRanker(Ranker):
 
     def score_histories(self, histories: Histories, users: Tensor, candidates: Tensor | None = None) -> Tensor:
         """See :meth:`Ranker.score_histories`."""
-        user_bias, user_factors = self._fold_in(histories, users)
+        user_bias, user_factors = self.fold_in_vectors(histories, users)
         factors, bias = self._items(candidates)
         offset = (self.mean + user_bias)[:, None]  # [batch, 1]
         return torch.addmm(bias.expand(len(users), -1), user_factors, factors.T).add_(offset)
@@ -261,7 +261,7 @@ class FactorRanker(Ranker):
             return self.item_factors, self.item_bias
         return self.item_factors[candidates], self.item_bias[candidates]
 
-    def _fold_in(self, histories: Histories, users: Tensor) -> tuple[Tensor, Tensor]:
+    def fold_in_vectors(self, histories: Histories, users: Tensor) -> tuple[Tensor, Tensor]:
         """New users' biases, ``[batch]``, and vectors, ``[batch, dim]``; zeros where a history is empty."""
         dim = self.item_factors.shape[1]
         bias, vectors = self.item_bias.new_zeros(len(users)), self.item_factors.new_zeros(len(users), dim)

@@ -160,7 +160,7 @@ class Recommender:
 
     def _fold_in_many_(self, users: Tensor, scores: Tensor) -> None:
         """Replace the scores of users whom the model was not trained on, in place, by those of :meth:`_fold_in`."""
-        histories, rows = self._tastes, torch.isin(users, self.bundle.untrained).nonzero().flatten()
+        histories, rows = self.tastes, torch.isin(users, self.bundle.untrained).nonzero().flatten()
         if histories is None or len(rows) == 0:
             return
         masked = scores[rows] == -torch.inf
@@ -169,7 +169,7 @@ class Recommender:
         scores[rows] = folded.masked_fill_(masked, -torch.inf)
 
     @cached_property
-    def _tastes(self) -> Histories | None:
+    def tastes(self) -> Histories | None:
         """Of each user, what the model learns from; see :meth:`_taste`."""
         histories, threshold = self.bundle.histories, self.about["relevant_from"]
         if histories is None or self._rates or threshold is None:

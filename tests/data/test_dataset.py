@@ -150,6 +150,24 @@ def test_users_who_were_held_out_are_served_by_their_fold_in(plugin, tmp_path):
         assert got == [found.item.item_id for found in expected.recommendations]
 
 
+@pytest.mark.parametrize("plugin", ["lightgcn", "bias-mf"])
+def test_exported_vectors_give_the_scores_that_are_served_to_held_out_users_too(plugin, tmp_path):
+    data = {"name": "sample:ratings=3000", "split": "users"}
+    run = recflow.fit(plugin, data=data, trainer={"max_epochs": 3}, runs_dir=str(tmp_path))
+    run.export_embeddings(tmp_path / "vectors")
+    users, items = (pl.read_parquet(tmp_path / "vectors" / f"{side}.parquet") for side in ("users", "items"))
+    prepared = prepare(config_of(run.config["data"]))
+    held_out = int(prepared.rows["test"].users[0])
+    user_id = prepared.interactions.users["user_id"][held_out]
+    row = users.row(by_predicate=pl.col("user_id") == user_id, named=True)
+    vectors = torch.tensor(items["vector"].to_list())
+    scores = run.recommender.ranker.mean + row["bias"] + torch.tensor(items["bias"].to_list())
+    scores = scores + vectors @ torch.tensor(row["vector"])
+    place = {item: index for index, item in enumerate(items["item_id"].to_list())}
+    for found in run.recommender.recommend(user_id, 5).recommendations:
+        assert float(scores[place[found.item.item_id]]) == pytest.approx(found.score, abs=1e-4)
+
+
 @pytest.mark.parametrize("library", ["polars", "pandas"])
 def test_a_frame_is_fitted_like_a_file(table, library, tmp_path):
     frame = table if library == "polars" else table.to_pandas()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import os
 from itertools import combinations
 
 import numpy as np
@@ -383,8 +382,6 @@ def test_the_search_spaces_are_of_settings_that_the_models_take():
 @pytest.mark.data
 def test_the_error_on_the_first_fold_of_movielens_is_that_of_surprise():
     """Surprise 1.1.5, KNNBaseline, item-based, pearson_baseline, defaults otherwise, on u1.base and u1.test."""
-    if "RECFLOW_DATA_DIR" not in os.environ:
-        pytest.skip("RECFLOW_DATA_DIR is not set")
     data = prepare(DataConfig(name="ml-100k", split="files", fold=1, val_fraction=0.0))
     test = data.rows["test"]
     ranker = fitted(ItemKNNRating(data.num_users, data.num_items), data).ranker()
