@@ -17,13 +17,11 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from recflow import registry
 from recflow.data.dataset import Dataset
 from recflow.data.frames import keep_frame
 from recflow.errors import RecflowError
-from recflow.metrics.evaluate import Evaluation, MetricsConfig, evaluate
+from recflow.metrics.evaluate import MetricsConfig, evaluate
 from recflow.metrics.means import RankingMetrics
-from recflow.metrics.rating import RatingMetrics
 from recflow.plots import plot_curves
 from recflow.ranking.rankers import Ranker
 from recflow.runs import (
@@ -40,6 +38,7 @@ from recflow.runs import (
     lower_is_better,
     read_mapping,
 )
+from recflow.training.baselines import BASELINES, baseline, mean_rating, training_errors
 from recflow.training.callbacks import BestCheckpoint, EpochProgress, History, Patience
 from recflow.training.configuration import FitConfiguration, flatten, parse, resume_arguments, take_resume
 from recflow.training.loggers import make_loggers
@@ -47,9 +46,6 @@ from recflow.training.modules import ClosedFormModule, RecModule
 from recflow.training.quiet import quiet_libraries
 from recflow.training.record import bundle_run, circumstances, log_finals
 from recflow.training.warm_start import known_rows, start_from
-
-BASELINES = ("popularity", "random")
-_CHUNK = 2**18
 
 
 def fit(
@@ -430,35 +426,3 @@ def _json(content: Mapping[str, Any]) -> str:
 def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics that have a value: a mean over nobody has none, and JSON no word for it."""
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
-
-
-def baseline(name: str, data: Dataset, seed: int, metrics: MetricsConfig | None = None) -> Evaluation:
-    """Fit a closed-form model on the side, and measure it on the test part.
-
-    Args:
-        name: A plugin of a ClosedFormModule that needs nothing but the data's sizes.
-        data: The prepared dataset.
-        seed: The run's seed.
-        metrics: What to measure.
-    """
-    spec = registry.load(name)
-    module = registry.load_target(spec, "module")(num_users=data.num_users, num_items=data.num_items)
-    module.attach(data, seed, metrics)
-    module.sweep()
-    return evaluate(module.ranker(), data, "test", spec.task, metrics)
-
-
-def training_errors(ranker: Ranker, data: Dataset) -> dict[str, float]:
-    """The errors of a rating model on the rows that it was trained on: how closely it fits them."""
-    errors = RatingMetrics(sync_on_compute=False).to(data.train.users.device)
-    with torch.inference_mode():
-        for users, items, ratings in zip(*(torch.split(column, _CHUNK) for column in data.train), strict=True):
-            errors.update(ranker.predict(users, items), ratings)
-    return {name: float(value) for name, value in errors.compute().items()}
-
-
-def mean_rating(data: Dataset) -> dict[str, float]:
-    """The test errors of always predicting the training ratings' mean."""
-    errors, rows = RatingMetrics(), data.rows["test"]
-    errors.update(data.train.ratings.mean().expand(len(rows.ratings)).cpu(), rows.ratings.cpu())
-    return {name: float(value) for name, value in errors.compute().items()}
