@@ -60,8 +60,9 @@ def ours(folder: Path, kind: str, dim: int, sweeps: int, threads: int) -> dict[s
     import torch
 
     from recflow.ranking.histories import Histories
-    from recflow_bias_mf.als import ridge_rows
-    from recflow_factors.half_sweep import Weights, by_cg, by_cholesky
+    from recflow.ranking.ridge import Start
+    from recflow_bias_mf import als
+    from recflow_factors.half_sweep import Weights, half_sweep
 
     torch.set_num_threads(threads)
     users, items = (torch.from_numpy(np.load(folder / f"{name}.npy").astype(np.int64)) for name in ("user", "item"))
@@ -76,17 +77,16 @@ def ours(folder: Path, kind: str, dim: int, sweeps: int, threads: int) -> dict[s
     bias = torch.zeros(sizes[0])
 
     def half(rows: Histories, columns: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        gram = columns.T @ columns
-        if kind == "cg":
-            return by_cg(rows, columns, gram, weights, start, 3).vectors
-        return by_cholesky(rows, columns, gram, weights).vectors
+        return half_sweep(
+            rows, columns, columns.T @ columns, weights, Start(start, 3) if kind == "cg" else None
+        ).weights
 
     seconds = []
     for _ in range(sweeps):
         started = time.perf_counter()
         if kind == "bias-mf":
-            q, item_bias = ridge_rows(by_item, p, bias, mean, 4.0, 4.0, 0.3)
-            p, bias = ridge_rows(by_user, q, item_bias, mean, 4.0, 4.0, 0.3)
+            q, item_bias = als.half_sweep(by_item, p, bias, mean, 4.0, 4.0, 0.3)
+            p, bias = als.half_sweep(by_user, q, item_bias, mean, 4.0, 4.0, 0.3)
         else:
             q = half(by_item, p, q)
             p = half(by_user, q, p)

@@ -48,12 +48,15 @@ for name, model in {"SVD": SVD(random_state=0), "BaselineOnly": BaselineOnly(ver
 MODELS: dict[str, dict[str, tuple[type[RecModule], dict[str, Any]]]] = {
     "ml-100k": {
         "svd": (SVD, {}),
-        "bias-mf": (BiasMF, {"embedding_dim": 16, "reg": 1.3, "reg_bias": 0.5, "reg_exponent": 0.5}),
+        "bias-mf": (BiasMF, {"embedding_dim": 16, "reg": 2.2, "reg_bias": 0.85, "reg_exponent": 0.4}),
         "bias-only": (BiasOnly, {}),
     },
-    "ml-1m": {"svd": (SVD, {}), "bias-mf": (BiasMF, {}), "bias-only": (BiasOnly, {})},
+    "ml-1m": {
+        "svd": (SVD, {}),
+        "bias-mf": (BiasMF, {"embedding_dim": 24, "reg": 1.2, "reg_bias": 0.5, "reg_exponent": 0.5}),
+        "bias-only": (BiasOnly, {}),
+    },
 }
-EPOCHS = {("ml-100k", "bias-mf"): 60, ("ml-1m", "bias-mf"): 12}
 BATCH = {"ml-100k": 27000, "ml-1m": 54000}
 
 
@@ -71,7 +74,7 @@ def ours(data: Dataset, name: str) -> tuple[float, float, float]:
     model.attach(data, 42)
     with quiet_libraries():
         trainer = pl.Trainer(
-            max_epochs=EPOCHS.get((data.name, name), module.default_max_epochs),
+            max_epochs=module.default_max_epochs,
             accelerator="cpu",
             devices=1,
             logger=False,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recflow.ranking.histories import Histories
 from recflow.ranking.rankers import Ranker
-from recflow_factors.half_sweep import Weights, by_cholesky
+from recflow_factors.half_sweep import Weights, half_sweep
 
 
 class IALSRanker(Ranker):
@@ -63,7 +63,7 @@ class IALSRanker(Ranker):
         """The vectors of some histories, float32, ``[batch, dim]``; zeros where one is empty."""
         lengths, (_, items) = histories.lengths(users), histories.rows(users)
         rows = Histories(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), items, histories.ratings[:0])
-        return by_cholesky(rows, self.item_factors.double(), self.gram, self.weights).vectors.float()
+        return half_sweep(rows, self.item_factors.double(), self.gram, self.weights).weights.float()
 
     def similar(self, items: Tensor) -> Tensor:
         """Cosine between item vectors; see :meth:`~recflow.ranking.rankers.Ranker.similar`."""

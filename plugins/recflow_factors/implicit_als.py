@@ -22,8 +22,9 @@ from torch import Tensor
 from recflow.data.dataset import Dataset
 from recflow.metrics.evaluate import MetricsConfig
 from recflow.ranking.histories import Histories
+from recflow.ranking.ridge import Solution, Start
 from recflow.training.modules import ClosedFormModule
-from recflow_factors.half_sweep import HalfSweep, Weights, by_cg, by_cholesky
+from recflow_factors.half_sweep import Weights, half_sweep
 from recflow_factors.ials_ranker import IALSRanker
 
 _CG_STEPS = 3
@@ -83,9 +84,9 @@ class IALS(ClosedFormModule):
     def sweep(self) -> float:
         """Solve all items, then all users; returns the loss per interaction."""
         by_user, by_item = self._sides()
-        self.item_factors = self._half(by_item, self.user_factors, self.item_factors).vectors
+        self.item_factors = self._half(by_item, self.user_factors, self.item_factors).weights
         users = self._half(by_user, self.item_factors, self.user_factors)
-        self.user_factors = users.vectors
+        self.user_factors = users.weights
         penalty = self._weights().ridge(by_item.indptr.diff(), self.data.num_users)
         norms = self.item_factors.square().sum(1, dtype=torch.float64)
         return (users.loss + float(penalty @ norms)) / len(by_user.items)
@@ -94,20 +95,17 @@ class IALS(ClosedFormModule):
         """New users are solved against the known items, then new items against all users."""
         self.item_factors[items] = 0
         by_user, by_item = self._sides()
-        self.user_factors[users] = self._exact(by_user, self.item_factors).vectors[users]
-        self.item_factors[items] = self._exact(by_item, self.user_factors).vectors[items]
+        self.user_factors[users] = self._half(by_user, self.item_factors).weights[users]
+        self.item_factors[items] = self._half(by_item, self.user_factors).weights[items]
 
     def ranker(self) -> IALSRanker:
         """Dot products; a new user is one more row of the regression."""
         return IALSRanker(self.user_factors, self.item_factors, **self._weights()._asdict())
 
-    def _half(self, rows: Histories, columns: Tensor, start: Tensor) -> HalfSweep:
-        if self.hparams["solver"] == "cholesky":
-            return self._exact(rows, columns)
-        return by_cg(rows, columns, columns.T @ columns, self._weights(), start, _CG_STEPS)
-
-    def _exact(self, rows: Histories, columns: Tensor) -> HalfSweep:
-        return by_cholesky(rows, columns, columns.T @ columns, self._weights())
+    def _half(self, rows: Histories, columns: Tensor, start: Tensor | None = None) -> Solution:
+        """Exact, unless the solver is cg and there are vectors to start from."""
+        steps = None if start is None or self.hparams["solver"] == "cholesky" else Start(start, _CG_STEPS)
+        return half_sweep(rows, columns, columns.T @ columns, self._weights(), steps)
 
     def _weights(self) -> Weights:
         return Weights(self.hparams["alpha"], self.hparams["reg"], self.hparams["reg_exponent"])

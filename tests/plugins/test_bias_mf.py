@@ -16,7 +16,7 @@ from recflow.errors import RecflowError
 from recflow.ranking.histories import Histories
 from recflow.testing import ModelConformance
 from recflow.testing.taste_groups import NUM_ITEMS, NUM_USERS, taste_groups
-from recflow_bias_mf.als import ridge_rows
+from recflow_bias_mf.als import half_sweep
 from recflow_bias_mf.dealt import DealtBatch, DealtBatches
 from recflow_bias_mf.features import BiasMFFeatures
 from recflow_bias_mf.gradient import SVD
@@ -92,7 +92,8 @@ def test_rows_are_solved_as_scikit_learn_s_ridge_solves_them(seed, exponent):
     random = np.random.default_rng(seed)
     rows, factors, bias = some_ratings(random), some_tensor(random, 9, 3), some_tensor(random, 9)
     mean = torch.tensor(3.2)
-    vectors, biases = ridge_rows(rows, factors, bias, mean, 0.7, 0.7, exponent)
+    vectors, biases, squared_error = half_sweep(rows, factors, bias, mean, 0.7, 0.7, exponent)
+    errors = 0.0
     for row in range(rows.num_users):
         items, stars = rows.of(row)
         if len(items) == 0:
@@ -101,17 +102,32 @@ def test_rows_are_solved_as_scikit_learn_s_ridge_solves_them(seed, exponent):
             continue
         inputs = np.hstack([factors[items], np.ones((len(items), 1))])
         ridge = Ridge(alpha=0.7 * len(items) ** exponent, fit_intercept=False, solver="cholesky")
-        ridge.fit(inputs, (stars - mean - bias[items]).numpy())
+        target = (stars - mean - bias[items]).numpy()
+        ridge.fit(inputs, target)
         np.testing.assert_allclose([*vectors[row], biases[row]], ridge.coef_, atol=2e-4)
+        errors += float(np.square(target - ridge.predict(inputs)).sum())
+    assert squared_error == pytest.approx(errors, rel=1e-3, abs=1e-4)
 
 
-def test_no_sweep_of_bias_mf_raises_the_loss():
-    model = fitted(BiasMF, 0, embedding_dim=3, reg=0.5)
+def test_no_sweep_of_plain_bias_mf_raises_the_loss():
+    model = fitted(BiasMF, 0, embedding_dim=3, reg=0.5, relaxation=1.0)
     losses = []
     for _ in range(6):
         model.sweep()
         losses.append(penalised(model))
     assert all(later <= earlier * (1 + 1e-5) for earlier, later in itertools.pairwise(losses))
+
+
+def test_over_relaxed_sweeps_get_further_than_as_many_plain_ones():
+    plain, relaxed = (fitted(BiasMF, 12, embedding_dim=3, reg=0.5, relaxation=step) for step in (1.0, 1.5))
+    assert penalised(relaxed) < 0.999 * penalised(plain)
+
+
+def test_the_logged_error_is_that_of_the_model_s_own_predictions():
+    model = fitted(BiasMF, 3, embedding_dim=3)
+    logged, train = model.sweep(), model.data.train
+    errors = train.ratings - model.ranker().score(torch.arange(NUM_USERS))[train.users, train.items]
+    assert logged == pytest.approx(float(errors.double().square().mean()), rel=1e-5)
 
 
 def penalised(model):
