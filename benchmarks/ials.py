@@ -62,7 +62,7 @@ def ours(folder: Path, kind: str, dim: int, sweeps: int, threads: int) -> dict[s
     from recflow.ranking.histories import Histories
     from recflow.ranking.ridge import Start
     from recflow_bias_mf import als
-    from recflow_factors.half_sweep import Weights, half_sweep
+    from recflow_factors.half_sweep import Everywhere, Weights, half_sweep
 
     torch.set_num_threads(threads)
     users, items = (torch.from_numpy(np.load(folder / f"{name}.npy").astype(np.int64)) for name in ("user", "item"))
@@ -77,9 +77,8 @@ def ours(folder: Path, kind: str, dim: int, sweeps: int, threads: int) -> dict[s
     bias = torch.zeros(sizes[0])
 
     def half(rows: Histories, columns: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        return half_sweep(
-            rows, columns, columns.T @ columns, weights, Start(start, 3) if kind == "cg" else None
-        ).weights
+        steps = Start(start, 3) if kind == "cg" else None
+        return half_sweep(rows, columns, Everywhere.of(columns), weights, steps).weights
 
     seconds = []
     for _ in range(sweeps):

@@ -38,15 +38,35 @@ class Weights(NamedTuple):
         return self.reg * (counts.double() + self.alpha * num_columns) ** self.reg_exponent
 
 
+class Everywhere(NamedTuple):
+    """What pulls every row to 0: all columns, by their Gramian G.
+
+    Attributes:
+        squares: G's eigenvalues, float64, ``[dim]``.
+        basis: G's eigenvectors, float64, ``[dim, dim]``, one a column.
+        num_columns: How many columns there are.
+    """
+
+    squares: Tensor
+    basis: Tensor
+    num_columns: int
+
+    @classmethod
+    def of(cls, factors: Tensor) -> Everywhere:
+        """Of all columns' vectors, ``[columns, dim]``."""
+        squares, basis = torch.linalg.eigh((factors.T @ factors).double())
+        return cls(squares.clamp_(min=0), basis, len(factors))  # rounding may leave less than nothing
+
+
 def half_sweep(
-    rows: Histories, factors: Tensor, gram: Tensor, weights: Weights, start: Start | None = None
+    rows: Histories, factors: Tensor, everywhere: Everywhere, weights: Weights, start: Start | None = None
 ) -> Solution:
     """Solve every row, exactly or, from the last sweep's vectors, by some steps of conjugate gradients.
 
     Args:
         rows: Each row's columns.
-        factors: The columns' vectors, float, ``[columns, dim]``; their type is the precision.
-        gram: G, ``[dim, dim]``.
+        factors: The vectors of the columns that stand in rows, float, ``[columns, dim]``; their type is the precision.
+        everywhere: All columns, those that stand in no row among them.
         weights: See :class:`Weights`.
         start: The vectors to improve; see :func:`~recflow.ranking.ridge.ridge_regressions`, which also says what an
             exact solution takes.
@@ -58,11 +78,9 @@ def half_sweep(
     Raises:
         RecflowError: If a matrix is not positive definite in this precision.
     """
-    squares, basis = torch.linalg.eigh(gram.double())
-    everywhere = weights.alpha * squares.clamp_(min=0)  # [dim]; rounding may leave less than nothing
-    ridge = weights.ridge(rows.indptr.diff(), len(factors))[:, None] + everywhere  # [rows, dim]
-    turned = (factors.double() @ basis).to(factors)
-    basis = basis.to(factors)
+    own = weights.ridge(rows.indptr.diff(), everywhere.num_columns)[:, None]
+    ridge = (own + weights.alpha * everywhere.squares).to(factors)  # [rows, dim]
+    basis = everywhere.basis.to(factors)
     turned_start = None if start is None else Start(start.weights @ basis, start.steps)
-    found = ridge_regressions(rows, turned, ridge.to(factors), start=turned_start)
+    found = ridge_regressions(rows, factors @ basis, ridge, start=turned_start)
     return Solution(found.weights @ basis.T, found.loss)

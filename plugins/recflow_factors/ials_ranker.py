@@ -10,7 +10,7 @@ from torch import Tensor
 
 from recflow.ranking.histories import Histories
 from recflow.ranking.rankers import Ranker
-from recflow_factors.half_sweep import Weights, half_sweep
+from recflow_factors.half_sweep import Everywhere, Weights, half_sweep
 
 
 class IALSRanker(Ranker):
@@ -29,7 +29,8 @@ class IALSRanker(Ranker):
 
     user_factors: Tensor
     item_factors: Tensor
-    gram: Tensor
+    squares: Tensor
+    basis: Tensor
 
     def __init__(
         self, user_factors: Tensor, item_factors: Tensor, alpha: float, reg: float, reg_exponent: float
@@ -39,8 +40,9 @@ class IALSRanker(Ranker):
         self.weights = Weights(alpha, reg, reg_exponent)
         self.register_buffer("user_factors", user_factors)
         self.register_buffer("item_factors", item_factors)
-        exact = item_factors.double()
-        self.register_buffer("gram", exact.T @ exact, persistent=False)
+        everywhere = Everywhere.of(item_factors.double())
+        self.register_buffer("squares", everywhere.squares, persistent=False)
+        self.register_buffer("basis", everywhere.basis, persistent=False)
 
     def settings(self) -> dict[str, Any]:
         """See :meth:`~recflow.ranking.rankers.Ranker.settings`."""
@@ -62,8 +64,10 @@ class IALSRanker(Ranker):
     def fold_in(self, histories: Histories, users: Tensor) -> Tensor:
         """The vectors of some histories, float32, ``[batch, dim]``; zeros where one is empty."""
         lengths, (_, items) = histories.lengths(users), histories.rows(users)
-        rows = Histories(torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), items, histories.ratings[:0])
-        return half_sweep(rows, self.item_factors.double(), self.gram, self.weights).weights.float()
+        places = torch.arange(len(items), device=items.device)
+        rows = Histories(F.pad(lengths.cumsum(0), (1, 0)), places, histories.ratings[:0])
+        everywhere = Everywhere(self.squares, self.basis, self.num_items)
+        return half_sweep(rows, self.item_factors[items].double(), everywhere, self.weights).weights.float()
 
     def similar(self, items: Tensor) -> Tensor:
         """Cosine between item vectors; see :meth:`~recflow.ranking.rankers.Ranker.similar`."""
@@ -78,7 +82,7 @@ class IALSRanker(Ranker):
         """
         factors = self.item_factors[items].double()  # [history, dim]
         wanted, target = self.item_factors[item].double(), factors.sum(0)
-        system = factors.T @ factors + self.weights.alpha * self.gram
+        system = factors.T @ factors + self.weights.alpha * (self.basis * self.squares) @ self.basis.T
         ridges = self.weights.ridge(torch.tensor([len(items), max(len(items) - 1, 0)]), self.num_items).tolist()
         unit = torch.eye(len(system), dtype=system.dtype, device=system.device)
         whole = torch.linalg.solve(system + ridges[0] * unit, target) @ wanted

@@ -24,7 +24,7 @@ from recflow.metrics.evaluate import MetricsConfig
 from recflow.ranking.histories import Histories
 from recflow.ranking.ridge import Solution, Start
 from recflow.training.modules import ClosedFormModule
-from recflow_factors.half_sweep import Weights, half_sweep
+from recflow_factors.half_sweep import Everywhere, Weights, half_sweep
 from recflow_factors.ials_ranker import IALSRanker
 
 _CG_STEPS = 3
@@ -105,7 +105,7 @@ class IALS(ClosedFormModule):
     def _half(self, rows: Histories, columns: Tensor, start: Tensor | None = None) -> Solution:
         """Exact, unless the solver is cg and there are vectors to start from."""
         steps = None if start is None or self.hparams["solver"] == "cholesky" else Start(start, _CG_STEPS)
-        return half_sweep(rows, columns, columns.T @ columns, self._weights(), steps)
+        return half_sweep(rows, columns, Everywhere.of(columns), self._weights(), steps)
 
     def _weights(self) -> Weights:
         return Weights(self.hparams["alpha"], self.hparams["reg"], self.hparams["reg_exponent"])

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from recflow.errors import RecflowError
 from recflow.ranking.histories import Histories
+from recflow.ranking.ridge import ridge_regressions
 
-_FOLD_IN_BYTES = 32 * 2**20
+_LEAST_RIDGE = 1e-9  # stands for 0, where a short history leaves weights open: all but the smallest solution
 
 
 class Ranker(nn.Module, ABC):
@@ -270,34 +271,15 @@ class FactorRanker(Ranker):
             return bias, vectors
         if self.fold_in_factors is not None:
             return bias, histories.sums(users, self.fold_in_factors) / lengths.clamp(min=1).sqrt()[:, None]
-        order = lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
-        while len(order):  # the longest first: what is solved together is padded to one length
-            size = max(1, _FOLD_IN_BYTES // (8 * (dim + 1) * (int(lengths[order[0]]) + dim + 1)))
-            rows, order = order[:size], order[size:]
-            solution = self._solve(histories, users[rows], lengths[rows])
-            vectors[rows] = solution[:, :dim]
-            if self.reg_bias is not None:
-                bias[rows] = solution[:, dim]
-        return bias, vectors
-
-    def _solve(self, histories: Histories, users: Tensor, lengths: Tensor) -> Tensor:
-        """The fold-in's weights of users none of whose histories is empty, ``[batch, weights]``."""
-        position, place = histories.places(users)
+        _, place = histories.places(users)
         ratings = histories.ratings[place] if len(histories.ratings) else None
         factors, target, ridge = self._regression(histories.items[place], ratings)
-        column = torch.arange(len(position), device=users.device) - (lengths.cumsum(0) - lengths)[position]
-        shape = (len(users), int(lengths.max()))
-        padded = factors.new_zeros(*shape, factors.shape[1])  # rows of zeros add nothing to the sums below
-        padded[position, column] = factors
-        wanted = factors.new_zeros(*shape, 1)
-        wanted[position, column, 0] = target
-        solution: Tensor
-        system = padded.mT @ padded + torch.diag_embed(ridge * lengths.to(ridge)[:, None] ** self.reg_exponent)
-        if self.reg == 0 and self.item_factors.shape[1]:  # a short history leaves weights open: the smallest solution
-            solution = torch.linalg.pinv(system, hermitian=True) @ (padded.mT @ wanted)
-        else:
-            solution = torch.linalg.solve(system, padded.mT @ wanted)
-        return solution[:, :, 0].float()
+        rows = Histories(F.pad(lengths.cumsum(0), (1, 0)), torch.arange(len(place), device=users.device), target[:0])
+        ridge = (ridge * lengths.to(ridge)[:, None] ** self.reg_exponent).clamp_(min=_LEAST_RIDGE)  # [batch, weights]
+        weights = ridge_regressions(rows, factors, ridge, target).weights.float()
+        if self.reg_bias is not None:
+            bias = weights[:, dim]
+        return bias, weights[:, :dim]
 
     def _regression(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """The fold-in's inputs, ``[history, weights]``, targets, ``[history]``, and penalties, ``[weights]``."""

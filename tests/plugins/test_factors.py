@@ -14,7 +14,7 @@ from recflow.ranking.rankers import Ranker
 from recflow.ranking.ridge import Start
 from recflow.testing import ModelConformance
 from recflow.testing.taste_groups import taste_groups
-from recflow_factors.half_sweep import Weights, half_sweep
+from recflow_factors.half_sweep import Everywhere, Weights, half_sweep
 from recflow_factors.ials_ranker import IALSRanker
 from recflow_factors.implicit_als import IALS
 
@@ -68,7 +68,7 @@ def normal_equations(dense: np.ndarray[Any, Any], q: np.ndarray[Any, Any], w: We
 def test_a_half_sweep_solves_the_normal_equations_of_every_row() -> None:
     rows, dense = interactions()
     q = vectors(ITEMS, 1)
-    solved = half_sweep(rows, q, q.T @ q, WEIGHTS)
+    solved = half_sweep(rows, q, Everywhere.of(q), WEIGHTS)
     expected = normal_equations(dense, q.numpy(), WEIGHTS)
     np.testing.assert_allclose(solved.weights.numpy(), expected, rtol=1e-9, atol=1e-12)
     assert solved.loss == pytest.approx(loss_of_rows(dense, expected, q.numpy(), WEIGHTS), rel=1e-10)
@@ -80,7 +80,7 @@ def test_the_loss_of_a_few_cg_steps_is_that_of_its_definition_and_falls_with_eve
     start[0] = 0  # an empty row's vector is 0 whatever it starts from
     losses = []
     for steps in range(DIM):
-        found = half_sweep(rows, q, q.T @ q, WEIGHTS, Start(start, steps))
+        found = half_sweep(rows, q, Everywhere.of(q), WEIGHTS, Start(start, steps))
         expected = loss_of_rows(dense, found.weights.numpy(), q.numpy(), WEIGHTS)
         assert found.loss == pytest.approx(expected, rel=1e-10)
         losses.append(found.loss)
@@ -165,7 +165,7 @@ def test_a_penalty_too_small_for_single_precision_is_refused_in_one_line() -> No
     q = torch.ones(ITEMS, 2)
     q[:, 1] = 0
     with pytest.raises(RecflowError, match=r"too small for these data; raise the model's reg") as refused:
-        half_sweep(rows, q, q.T @ q, Weights(0.1, 1e-50, 1.0))
+        half_sweep(rows, q, Everywhere.of(q), Weights(0.1, 1e-50, 1.0))
     assert "\n" not in str(refused.value)
 
 

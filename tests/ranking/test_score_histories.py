@@ -54,7 +54,7 @@ def all_rankers(random) -> dict[str, Ranker]:
 @pytest.mark.parametrize("users", [[*range(9)], [3], [5], [8, 0], [4, 7, 7, 0, 1]], ids=str)
 @pytest.mark.parametrize("rated", [True, False], ids=["rated", "liked"])
 def test_each_row_is_what_its_history_alone_gets(random, histories, monkeypatch, rated, users, fold_in_bytes):
-    monkeypatch.setattr("recflow.ranking.rankers._FOLD_IN_BYTES", fold_in_bytes)
+    monkeypatch.setattr("recflow.ranking.ridge._CHUNK_BYTES", fold_in_bytes)
     if not rated:
         histories = histories._replace(ratings=torch.empty(0))
     for name, ranker in all_rankers(random).items():

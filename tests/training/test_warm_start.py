@@ -44,6 +44,8 @@ def test_what_grows_with_users_and_items_is_found_out():
         "item_factors": ("item", None),
         "user_bias": ("user",),
         "item_bias": ("item",),
+        "relaxed_factors": ("user", None),
+        "relaxed_bias": ("user",),
         "mean": (),
     }
     assert axes_of(JointTable(4, 9)) == {
