@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping, ModelCheckpoint
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -122,7 +122,7 @@ class EpochProgress(pl.Callback):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Keeps the best and the last epoch, and knows the best one again where the run folder has been moved."""
+    """Keeps the best epoch, and knows it again where the run folder has been moved."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """See Lightning, which forgets the best score in another folder."""
@@ -131,11 +131,26 @@ class BestCheckpoint(ModelCheckpoint):
         def moved(path: str) -> str:
             return str(here / Path(path).name) if path else path
 
-        paths = {
-            name: moved(state_dict[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")
-        }
+        paths = {name: moved(state_dict[name]) for name in ("best_model_path", "kth_best_model_path")}
         best = {moved(path): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict({**state_dict, **paths, "best_k_models": best, "dirpath": self.dirpath})
+
+
+class LastCheckpoint(Checkpoint):
+    """Keeps the last epoch, better or not: Lightning writes its own last checkpoint beside a new best one only.
+
+    A process killed while it writes leaves the epoch before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write, then take the old one's place; Lightning runs checkpoints after all other callbacks."""
+        begun = self.path.with_suffix(".part")
+        trainer.save_checkpoint(begun)
+        if trainer.is_global_zero:
+            begun.replace(self.path)
 
 
 class Patience(EarlyStopping):

@@ -39,7 +39,7 @@ from recflow.runs import (
     read_mapping,
 )
 from recflow.training.baselines import BASELINES, baseline, mean_rating, training_errors
-from recflow.training.callbacks import BestCheckpoint, EpochProgress, History, Patience
+from recflow.training.callbacks import BestCheckpoint, EpochProgress, History, LastCheckpoint, Patience
 from recflow.training.configuration import FitConfiguration, flatten, parse, resume_arguments, take_resume
 from recflow.training.loggers import make_loggers
 from recflow.training.modules import ClosedFormModule, RecModule
@@ -320,18 +320,14 @@ class _Fit:
         history = History()
         folder = self.run.path / "checkpoints"
         mode = "min" if lower_is_better(self.monitor) else "max"
-        best = BestCheckpoint(
-            folder,
-            filename="best",
-            monitor=self.monitor if self.validated else None,
-            mode=mode,
-            save_last=True,
-            enable_version_counter=False,
-            save_on_train_epoch_end=True,
-        )
-        callbacks: list[pl.Callback] = [history, EpochProgress(self.console, self.monitor), best]
+        last = folder / "last.ckpt"
+        callbacks: list[pl.Callback] = [history, EpochProgress(self.console, self.monitor)]
         if self.validated:
-            callbacks.append(Patience(self.monitor, mode, self.config["patience"]))
+            best = BestCheckpoint(
+                folder, filename="best", monitor=self.monitor, mode=mode, enable_version_counter=False
+            )
+            callbacks += [Patience(self.monitor, mode, self.config["patience"]), best]
+        callbacks.append(LastCheckpoint(last))
         trainer = self.configuration.build_trainer(
             default_root_dir=self.run.path,
             logger=make_loggers(self.config["loggers"], self.run, self.config["runs_dir"], self.spec.name),
@@ -343,7 +339,6 @@ class _Fit:
         self.model.attach(self.data, self.config["seed"], self.metrics)
         for notice in self.model.notices():
             self.console.print(notice, style="yellow", markup=False, highlight=False)
-        last = folder / "last.ckpt"
         checkpoint = str(last) if self.resumed and last.is_file() else None
         if self.earlier is not None and checkpoint is None:
             self.console.print(start_from(self.model, self.earlier, self.spec.name), highlight=False, markup=False)

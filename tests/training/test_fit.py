@@ -288,3 +288,16 @@ def test_a_rating_model_reports_its_error_on_the_training_rows(root):
     assert run.metrics["train"]["rmse"] == pytest.approx(float(errors.square().mean().sqrt()), rel=1e-5)
     assert run.metrics["train"]["mae"] == pytest.approx(float(errors.abs().mean()), rel=1e-5)
     assert run.metrics["train"]["rmse"] < run.metrics["test"]["rmse"]
+
+
+def test_the_last_checkpoint_is_the_last_epoch_s_whether_it_was_the_best_or_not(tmp_path):
+    run = recflow.fit(
+        "lightgcn", data="sample", model={"lr": 0.5}, trainer={"max_epochs": 6}, runs_dir=str(tmp_path), test=False
+    )
+    best, last = (
+        torch.load(run.path / "checkpoints" / f"{name}.ckpt", weights_only=True)["epoch"] + 1
+        for name in ("best", "last")
+    )
+    assert last == 6
+    assert best == run.metrics["best_epoch"] < 6
+    assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
