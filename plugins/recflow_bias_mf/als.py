@@ -56,6 +56,5 @@ def half_sweep(
     penalty = factors.new_full((dim + 1,), reg)
     penalty[dim] = reg_bias
     ridge = rows.indptr.diff()[:, None].to(factors) ** reg_exponent * penalty  # [rows, dim + 1]
-    weights, loss = ridge_regressions(rows, inputs, ridge, rows.ratings - mean - bias[rows.items])
-    squared_error = loss - float((ridge * weights.square()).sum(dtype=torch.float64))
-    return HalfSweep(weights[:, :dim].contiguous(), weights[:, dim].contiguous(), squared_error)
+    found = ridge_regressions(rows, inputs, ridge, rows.ratings - mean - bias[rows.items])
+    return HalfSweep(found.weights[:, :dim].contiguous(), found.weights[:, dim].contiguous(), found.squared_error)

@@ -69,6 +69,8 @@ class BiasMF(ClosedFormModule):
             raise ValueError(f"embedding_dim must be at least 1, got {embedding_dim}")
         if reg <= 0 or reg_bias <= 0:
             raise ValueError(f"reg and reg_bias must be above 0, got {reg} and {reg_bias}")
+        if reg_exponent < 0:
+            raise ValueError(f"reg_exponent must be at least 0, got {reg_exponent}")
         if not 0 < relaxation < 2:
             raise ValueError(f"relaxation must be above 0 and below 2, got {relaxation}")
         self.save_hyperparameters()
@@ -88,14 +90,15 @@ class BiasMF(ClosedFormModule):
 
     def sweep(self) -> float:
         """Solve all items, then all users; returns the mean squared error on the training ratings."""
-        self.mean, step = self.data.train.ratings.mean(), self.hparams["relaxation"]
+        self.mean = self.data.train.ratings.mean()
+        by_user, by_item = (rows.indptr.diff() for rows in self._sides())
         items = self._solve_items()
-        self.item_factors = self.item_factors.lerp(items.factors, step)
-        self.item_bias = self.item_bias.lerp(items.bias, step)
+        self.item_factors = self._relax(self.item_factors, items.factors, by_item)
+        self.item_bias = self._relax(self.item_bias, items.bias, by_item)
         users = self._solve_users()
         self.user_factors, self.user_bias = users.factors, users.bias
-        self.relaxed_factors = self.relaxed_factors.lerp(users.factors, step)
-        self.relaxed_bias = self.relaxed_bias.lerp(users.bias, step)
+        self.relaxed_factors = self._relax(self.relaxed_factors, users.factors, by_user)
+        self.relaxed_bias = self._relax(self.relaxed_bias, users.bias, by_user)
         return users.squared_error / len(self.data.train.ratings)
 
     def start_new(self, users: Tensor, items: Tensor) -> None:
@@ -106,6 +109,12 @@ class BiasMF(ClosedFormModule):
         self.user_bias[users] = self.relaxed_bias[users] = of_users.bias[users]
         of_items = self._solve_items()
         self.item_factors[items], self.item_bias[items] = of_items.factors[items], of_items.bias[items]
+
+    def _relax(self, before: Tensor, solved: Tensor, counts: Tensor) -> Tensor:
+        """Past the solution by the same rule for all, but 0 where nothing was rated: there is nothing to go on to."""
+        relaxed = before.lerp(solved, self.hparams["relaxation"])
+        relaxed[counts == 0] = 0
+        return relaxed
 
     def _solve_items(self) -> HalfSweep:
         return half_sweep(self._sides()[1], self.relaxed_factors, self.relaxed_bias, self.mean, *self._penalties())

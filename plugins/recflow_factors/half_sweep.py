@@ -55,7 +55,9 @@ class Everywhere(NamedTuple):
     def of(cls, factors: Tensor) -> Everywhere:
         """Of all columns' vectors, ``[columns, dim]``."""
         squares, basis = torch.linalg.eigh((factors.T @ factors).double())
-        return cls(squares.clamp_(min=0), basis, len(factors))  # rounding may leave less than nothing
+        # Below this the eigenvalues are G's rounding, while the vectors' own rounding is not 0 there.
+        least = float(squares[-1]) * len(squares) * torch.finfo(factors.dtype).eps
+        return cls(squares.clamp_(min=least), basis, len(factors))
 
 
 def half_sweep(
@@ -72,8 +74,8 @@ def half_sweep(
             exact solution takes.
 
     Returns:
-        Vectors, ``[rows, dim]``, and the loss: Σ over S of (ŷ - 1)² + alpha Σ over all columns of ŷ² + λ |w|², summed
-        over the rows.
+        Vectors, ``[rows, dim]``, as weights, and the loss, summed over the rows: Σ over S of (ŷ - 1)² + alpha Σ over
+        all columns of ŷ² + λ |w|².
 
     Raises:
         RecflowError: If a matrix is not positive definite in this precision.
@@ -83,4 +85,4 @@ def half_sweep(
     basis = everywhere.basis.to(factors)
     turned_start = None if start is None else Start(start.weights @ basis, start.steps)
     found = ridge_regressions(rows, factors @ basis, ridge, start=turned_start)
-    return Solution(found.weights @ basis.T, found.loss)
+    return found._replace(weights=found.weights @ basis.T)

@@ -64,10 +64,10 @@ class IALSRanker(Ranker):
     def fold_in(self, histories: Histories, users: Tensor) -> Tensor:
         """The vectors of some histories, float32, ``[batch, dim]``; zeros where one is empty."""
         lengths, (_, items) = histories.lengths(users), histories.rows(users)
-        places = torch.arange(len(items), device=items.device)
+        named, places = torch.unique(items, return_inverse=True)
         rows = Histories(F.pad(lengths.cumsum(0), (1, 0)), places, histories.ratings[:0])
         everywhere = Everywhere(self.squares, self.basis, self.num_items)
-        return half_sweep(rows, self.item_factors[items].double(), everywhere, self.weights).weights.float()
+        return half_sweep(rows, self.item_factors[named].double(), everywhere, self.weights).weights.float()
 
     def similar(self, items: Tensor) -> Tensor:
         """Cosine between item vectors; see :meth:`~recflow.ranking.rankers.Ranker.similar`."""

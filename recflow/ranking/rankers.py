@@ -17,7 +17,7 @@ from recflow.errors import RecflowError
 from recflow.ranking.histories import Histories
 from recflow.ranking.ridge import ridge_regressions
 
-_LEAST_RIDGE = 1e-9  # stands for 0, where a short history leaves weights open: all but the smallest solution
+_LEAST_RIDGE = 1e-9  # of the inputs' squares, for a penalty of 0: all but the smallest solution of a short history
 
 
 class Ranker(nn.Module, ABC):
@@ -229,13 +229,13 @@ class FactorRanker(Ranker):
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
         """See :meth:`Ranker.explain`; the same numbers, without folding in once for each item of the history."""
         length, dim = len(items), self.item_factors.shape[1]
-        if length < 2 or dim == 0 or self.reg == 0:
+        if length < 2 or dim == 0 or self.reg == 0 or self.reg_bias == 0:
             return super().explain(items, ratings, item)
         if self.fold_in_factors is not None:
             parts = self.fold_in_factors[items] @ self.item_factors[item]  # [history]
             total = parts.sum()
             return total.div(length**0.5) - (total - parts).div((length - 1) ** 0.5)
-        factors, target, ridge = self._regression(items, ratings)
+        factors, target, ridge = self._inputs(items), self._targets(items, ratings), self._ridge()
         wanted = torch.cat([self.item_factors[item].double(), factors.new_ones(factors.shape[1] - dim)])
         gram = factors.T @ factors
         whole = torch.linalg.solve(gram + torch.diag(ridge * length**self.reg_exponent), factors.T @ target) @ wanted
@@ -272,25 +272,35 @@ class FactorRanker(Ranker):
         if self.fold_in_factors is not None:
             return bias, histories.sums(users, self.fold_in_factors) / lengths.clamp(min=1).sqrt()[:, None]
         _, place = histories.places(users)
-        ratings = histories.ratings[place] if len(histories.ratings) else None
-        factors, target, ridge = self._regression(histories.items[place], ratings)
-        rows = Histories(F.pad(lengths.cumsum(0), (1, 0)), torch.arange(len(place), device=users.device), target[:0])
-        ridge = (ridge * lengths.to(ridge)[:, None] ** self.reg_exponent).clamp_(min=_LEAST_RIDGE)  # [batch, weights]
-        weights = ridge_regressions(rows, factors, ridge, target).weights.float()
+        items, ratings = histories.items[place], histories.ratings[place] if len(histories.ratings) else None
+        named, columns = torch.unique(
+            items, return_inverse=True
+        )  # one input an item, however often it stands in histories
+        inputs, targets = self._inputs(named), self._targets(items, ratings)
+        ridge = self._ridge() * lengths.double()[:, None] ** self.reg_exponent  # [batch, weights]
+        rows = Histories(F.pad(lengths.cumsum(0), (1, 0)), columns, targets[:0])
+        weights = ridge_regressions(rows, inputs, ridge, targets).weights.float()
         if self.reg_bias is not None:
             bias = weights[:, dim]
         return bias, weights[:, :dim]
 
-    def _regression(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The fold-in's inputs, ``[history, weights]``, targets, ``[history]``, and penalties, ``[weights]``."""
-        factors = self.item_factors[items].double()  # [history, dim]
-        target = factors.new_ones(len(items)) if ratings is None else ratings.to(factors)
-        target = target - (self.mean + self.item_bias[items].double())
-        ridge = factors.new_full((factors.shape[1],), self.reg)
-        if self.reg_bias is not None:  # the bias is the weight of one more input that is always 1
-            factors = torch.cat([factors, factors.new_ones(len(items), 1)], dim=1)  # [history, dim + 1]
-            ridge = torch.cat([ridge, ridge.new_tensor([self.reg_bias])])
-        return factors, target, ridge
+    def _inputs(self, items: Tensor) -> Tensor:
+        """What the fold-in predicts from, float64, ``[items, weights]``; a bias is the weight of an input of 1."""
+        factors = self.item_factors[items].double()
+        return factors if self.reg_bias is None else F.pad(factors, (0, 1), value=1.0)
+
+    def _targets(self, items: Tensor, ratings: Tensor | None) -> Tensor:
+        """What the fold-in is to predict, float64, ``[interactions]``."""
+        wanted = self.item_bias.new_ones(len(items)) if ratings is None else ratings
+        return wanted.double() - (self.mean + self.item_bias[items].double())
+
+    def _ridge(self) -> Tensor:
+        """The fold-in's penalties before they grow with the history, float64, ``[weights]``."""
+        penalties = [self.reg] * self.item_factors.shape[1] + ([] if self.reg_bias is None else [self.reg_bias])
+        ridge = torch.tensor(penalties, dtype=torch.float64, device=self.item_factors.device)
+        if min(penalties, default=1.0) == 0:
+            ridge.clamp_(min=_LEAST_RIDGE * (1 + float(self.item_factors.square().sum(1).max())))
+        return ridge
 
 
 class ItemItemRanker(Ranker):

@@ -39,10 +39,12 @@ class Solution(NamedTuple):
     Attributes:
         weights: ``[rows, dim]``; zeros where a row is empty.
         loss: The sum over the rows of what each row minimises.
+        squared_error: The part of it that is not penalty.
     """
 
     weights: Tensor
     loss: float
+    squared_error: float
 
 
 def ridge_regressions(
@@ -59,8 +61,8 @@ def ridge_regressions(
     matrix.
 
     Rows of like length go together, padded to the longest, chunk after chunk, and each thread works on chunks of its
-    own. The result does not depend on how many threads there are. Memory: a few MiB a thread beside tensors of the
-    result's size.
+    own: the result does not depend on how many threads there are, but for rounding where one chunk is all. Memory: a
+    few MiB a thread, or the longest row's inputs where they are more, beside the result and a copy of the inputs.
 
     Args:
         rows: Each row's columns.
@@ -73,15 +75,20 @@ def ridge_regressions(
         RecflowError: If a matrix is not positive definite in this precision.
     """
     equations = _Equations.of(rows, inputs, ridge, wanted, start)
-    losses = on_all_cores(equations.solve, list(equations.chunks()), inputs.device)
-    loss = math.fsum(chain.from_iterable(losses))
-    if not math.isfinite(loss):
+    with torch.autocast(inputs.device.type, enabled=False):  # there is no Cholesky factor in half precision
+        found = on_all_cores(equations.solve, list(equations.chunks()), inputs.device)
+    losses, squared_errors = (math.fsum(column) for column in zip((0.0, 0.0), *chain.from_iterable(found), strict=True))
+    if not math.isfinite(losses):
         precision = str(inputs.dtype).removeprefix("torch.")
+        least = float(ridge[rows.indptr.diff() > 0].min())
         raise RecflowError(
-            f"A ridge regression cannot be solved in {precision}: its penalty, {float(ridge.min()):g} on a weight, "
-            "is too small for these data; raise the model's reg."
+            f"A ridge regression cannot be solved in {precision}: its penalty, {least:g} on a weight, is too small "
+            "for these data; raise the model's reg."
         )
-    return Solution(equations.weights, loss)
+    return Solution(equations.weights, losses, squared_errors)
+
+
+_Losses = tuple[float, float]  # of some rows: the loss, and its part that is not penalty
 
 
 class _Chunk(NamedTuple):
@@ -121,9 +128,10 @@ class _Equations(NamedTuple):
             yield _Chunk(order[start:end], lengths[start])
             start = end
 
-    def solve(self, chunks: Sequence[_Chunk]) -> list[float]:
-        """Leave the weights of the chunks' rows in their place; returns each chunk's loss, NaN if unsolved."""
-        losses, (of_inputs, of_matrices) = [], (_Memory(self.table), _Memory(self.table))
+    def solve(self, chunks: Sequence[_Chunk]) -> list[_Losses]:
+        """Leave the weights of the chunks' rows in their place; returns what they lose, NaN if unsolved."""
+        losses: list[_Losses] = []
+        of_inputs, of_matrices = _Memory(self.table), _Memory(self.table)
         for rows, longest in chunks:
             place = self.indptr[rows, None] + torch.arange(longest, device=rows.device)  # [chunk, longest]
             outside = place >= self.indptr[rows + 1, None]
@@ -138,7 +146,7 @@ class _Equations(NamedTuple):
             else:
                 weights, loss = _by_columns(x, wanted, self.ridge[rows], of_matrices)
             self.weights[rows] = weights
-            losses.append(loss if weights.isfinite().all() else math.nan)
+            losses.append(loss if weights.isfinite().all() else (math.nan, math.nan))
         return losses
 
 
@@ -155,24 +163,25 @@ class _Memory:
         return self._flat[:size].view(shape)
 
 
-def _by_columns(x: Tensor, wanted: Tensor, ridge: Tensor, memory: _Memory) -> tuple[Tensor, float]:
-    """Weights, ``[chunk, dim]``, and loss, from matrices ``[dim, dim]``."""
+def _by_columns(x: Tensor, wanted: Tensor, ridge: Tensor, memory: _Memory) -> tuple[Tensor, _Losses]:
+    """Weights, ``[chunk, dim]``, and what they lose, from matrices ``[dim, dim]``."""
     system = torch.bmm(x.mT, x, out=memory.take(len(x), x.shape[2], x.shape[2]))
-    target = _sums(wanted, x)
-    weights, solved = _cholesky_solve(system, ridge, target)
-    return weights, _dot(wanted, wanted) - _dot(weights, target) if solved else math.nan
+    weights = _cholesky_solve(system, ridge, _sums(wanted, x))
+    errors = wanted - _products(weights, x)
+    squared_error = _dot(errors, errors)
+    return weights, (squared_error + _dot(ridge * weights, weights), squared_error)
 
 
-def _by_rows(x: Tensor, wanted: Tensor, ridge: Tensor, memory: _Memory) -> tuple[Tensor, float]:
+def _by_rows(x: Tensor, wanted: Tensor, ridge: Tensor, memory: _Memory) -> tuple[Tensor, _Losses]:
     """The same from matrices ``[longest, longest]``; ``x`` is overwritten."""
     root = ridge.rsqrt()
     x *= root[:, None]
     system = torch.bmm(x, x.mT, out=memory.take(len(x), x.shape[1], x.shape[1]))
-    dual, solved = _cholesky_solve(system, x.new_ones(()), wanted)
-    return root * _sums(dual, x), _dot(dual, wanted) if solved else math.nan
+    errors = _cholesky_solve(system, x.new_ones(()), wanted)  # wanted - X w, too
+    return root * _sums(errors, x), (_dot(errors, wanted), _dot(errors, errors))
 
 
-def _by_gradients(x: Tensor, wanted: Tensor, ridge: Tensor, weights: Tensor, steps: int) -> tuple[Tensor, float]:
+def _by_gradients(x: Tensor, wanted: Tensor, ridge: Tensor, weights: Tensor, steps: int) -> tuple[Tensor, _Losses]:
     """The same by steps of conjugate gradients, which form no matrix: 4 longest · dim operations a row and step."""
     tiny = torch.finfo(x.dtype).tiny
     errors, shrunk = wanted - _products(weights, x), ridge * weights
@@ -188,7 +197,8 @@ def _by_gradients(x: Tensor, wanted: Tensor, ridge: Tensor, weights: Tensor, ste
         residual = torch.addcmul(residual, length, image, value=-1)
         last, square = square, residual.square().sum(1, keepdim=True)
         direction = torch.addcmul(residual, square / last.clamp_(min=tiny), direction)
-    return weights, before - float(fall.sum(dtype=torch.float64))
+    loss = before - float(fall.sum(dtype=torch.float64))
+    return weights, (loss, loss - _dot(ridge * weights, weights))
 
 
 def _products(weights: Tensor, x: Tensor) -> Tensor:
@@ -201,16 +211,16 @@ def _sums(values: Tensor, x: Tensor) -> Tensor:
     return torch.bmm(values[:, None], x)[:, 0]
 
 
-def _cholesky_solve(systems: Tensor, diagonal: Tensor, targets: Tensor) -> tuple[Tensor, bool]:
-    """Solve symmetric systems, with so much added to their diagonals in place.
+def _cholesky_solve(systems: Tensor, diagonal: Tensor, targets: Tensor) -> Tensor:
+    """Solutions, ``[batch, size]``, of symmetric systems with so much added to their diagonals in place.
 
-    Returns:
-        Solutions, ``[batch, size]``, and whether all systems were positive definite.
+    NaN throughout where a system is not positive definite.
     """
     systems.diagonal(dim1=1, dim2=2).add_(diagonal)
     factor, info = torch.linalg.cholesky_ex(systems)
     half = torch.linalg.solve_triangular(factor, targets[:, :, None], upper=False)  # faster than cholesky_solve
-    return torch.linalg.solve_triangular(factor.mT, half, upper=True)[:, :, 0], not int(info.max())
+    solution: Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True)[:, :, 0]
+    return solution.masked_fill_(info[:, None] > 0, math.nan)
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -118,6 +118,70 @@ def test_no_sweep_of_plain_bias_mf_raises_the_loss():
     assert all(later <= earlier * (1 + 1e-5) for earlier, later in itertools.pairwise(losses))
 
 
+def test_an_over_relaxed_sweep_is_what_numpy_makes_of_it():
+    settings = {"embedding_dim": 3, "reg": 0.5, "reg_bias": 0.3, "reg_exponent": 0.4, "relaxation": 1.5}
+    model, after = fitted(BiasMF, 0, **settings), fitted(BiasMF, 3, **settings)
+    train, mean = model.data.train, float(model.data.train.ratings.mean())
+    stars = train.ratings.double().numpy() - mean
+    user, item = train.users.numpy(), train.items.numpy()
+
+    def solve(own, other, columns, size):
+        solved = np.zeros((size, 4))
+        for row in range(size):
+            of = own == row
+            x = np.hstack([columns[other[of], :3], np.ones((of.sum(), 1))])
+            penalty = np.diag([0.5] * 3 + [0.3]) * of.sum() ** 0.4
+            solved[row] = np.linalg.solve(x.T @ x + penalty, x.T @ (stars[of] - columns[other[of], 3]))
+        return solved
+
+    def together(factors, bias):
+        return np.hstack([factors.double().numpy(), bias.double().numpy()[:, None]])
+
+    met = together(model.relaxed_factors, model.relaxed_bias)
+    items = together(model.item_factors, model.item_bias)
+    for _ in range(3):
+        items = items + 1.5 * (solve(item, user, met, NUM_ITEMS) - items)
+        users = solve(user, item, items, NUM_USERS)
+        met = met + 1.5 * (users - met)
+    np.testing.assert_allclose(together(after.item_factors, after.item_bias), items, atol=1e-4)
+    np.testing.assert_allclose(together(after.user_factors, after.user_bias), users, atol=1e-4)
+    np.testing.assert_allclose(together(after.relaxed_factors, after.relaxed_bias), met, atol=1e-4)
+
+
+def test_what_nobody_rated_any_more_is_0_after_a_sweep_and_not_its_own_opposite():
+    model = fitted(BiasMF, 2, embedding_dim=3)
+    rows = model.data.train
+    keep = (rows.items != 4) & (rows.users != 2)
+    vars(model.data)["train"] = type(rows)(*(column[keep] for column in rows))
+    model.attach(model.data)
+    model.sweep()
+    for of_items, of_users in ((model.item_factors, model.user_factors), (model.item_bias, model.relaxed_bias)):
+        assert not of_items[4].any()
+        assert not of_users[2].any()
+    assert not model.relaxed_factors[2].any()
+
+
+def test_a_loaded_state_goes_on_as_if_it_had_not_stopped():
+    straight, begun, other = (fitted(BiasMF, sweeps, embedding_dim=3) for sweeps in (5, 2, 0))
+    other.load_state_dict(begun.state_dict())
+    for _ in range(3):
+        other.sweep()
+    for name, tensor in straight.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def test_new_users_are_met_by_new_items_at_once():
+    model = fitted(BiasMF, 3, embedding_dim=3)
+    for name in ("user_factors", "user_bias", "relaxed_factors", "relaxed_bias"):
+        getattr(model, name)[[1, 5]] = 7.0
+    model.start_new(torch.tensor([1, 5]), torch.tensor([2]))
+    for known, met in ((model.user_factors, model.relaxed_factors), (model.user_bias, model.relaxed_bias)):
+        assert torch.equal(known[[1, 5]], met[[1, 5]])
+        assert not (known[[1, 5]] == 7).any()
+    expected = model._solve_items()
+    torch.testing.assert_close(model.item_factors[2], expected.factors[2])
+
+
 def test_over_relaxed_sweeps_get_further_than_as_many_plain_ones():
     plain, relaxed = (fitted(BiasMF, 12, embedding_dim=3, reg=0.5, relaxation=step) for step in (1.0, 1.5))
     assert penalised(relaxed) < 0.999 * penalised(plain)

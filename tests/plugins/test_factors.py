@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from recflow.errors import RecflowError
 from recflow.ranking.histories import Histories
 from recflow.ranking.rankers import Ranker
 from recflow.ranking.ridge import Start
@@ -160,13 +159,19 @@ def test_new_users_and_items_are_solved_against_the_known_ones() -> None:
     np.testing.assert_allclose(model.item_factors[5].numpy(), new_item, rtol=1e-3, atol=1e-5)
 
 
-def test_a_penalty_too_small_for_single_precision_is_refused_in_one_line() -> None:
-    rows, _ = interactions()
-    q = torch.ones(ITEMS, 2)
-    q[:, 1] = 0
-    with pytest.raises(RecflowError, match=r"too small for these data; raise the model's reg") as refused:
-        half_sweep(rows, q, Everywhere.of(q), Weights(0.1, 1e-50, 1.0))
-    assert "\n" not in str(refused.value)
+@pytest.mark.parametrize(("dim", "reg"), [(64, 1e-6), (200, 1e-8)])
+def test_more_dimensions_than_users_and_hardly_a_penalty_diverge_no_more(dim: int, reg: float) -> None:
+    data, _ = taste_groups()
+    torch.manual_seed(0)
+    model = IALS(data.num_users, data.num_items, embedding_dim=dim, reg=reg, reg_exponent=0.0)
+    model.attach(data)
+    logged = [model.sweep() for _ in range(6)][-1]
+    dense = np.zeros((data.num_users, data.num_items), dtype=bool)
+    dense[data.positives.users, data.positives.items] = True
+    p, q = model.user_factors.double().numpy(), model.item_factors.double().numpy()
+    scores = p @ q.T
+    true = ((scores - 1)[dense] ** 2).sum() + 0.3 * (scores**2).sum() + reg * ((p**2).sum() + (q**2).sum())
+    assert logged == pytest.approx(true / dense.sum(), rel=5e-3)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Ridge regressions of many rows against numpy, one row at a time."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
 from typing import Any
 
@@ -54,6 +56,7 @@ def test_every_row_is_solved_as_numpy_solves_it(seed: int, chunk_bytes: int, lik
     weights, loss = one_by_one(rows, inputs, ridge, wanted)
     np.testing.assert_allclose(found.weights.numpy(), weights, rtol=1e-9, atol=1e-12)
     assert found.loss == pytest.approx(loss, rel=1e-10)
+    assert found.squared_error == pytest.approx(loss - float((ridge * found.weights**2).sum()), rel=1e-9)
 
 
 @pytest.mark.parametrize("chunk_bytes", [1, 700, 2**22])
@@ -78,6 +81,7 @@ def test_each_gradient_step_lowers_the_loss_it_reports() -> None:
         errors = rows.ratings - (inputs[rows.items] * found.weights.repeat_interleave(rows.indptr.diff(), 0)).sum(1)
         expected = errors.square().sum() + (ridge * found.weights.square()).sum()
         assert found.loss == pytest.approx(float(expected), rel=1e-10)
+        assert found.squared_error == pytest.approx(float(errors.square().sum()), rel=1e-9)
         losses.append(found.loss)
     assert all(after < before for before, after in pairwise(losses))
 
@@ -118,6 +122,50 @@ def test_a_penalty_that_vanishes_is_refused_in_one_line(columns: list[int]) -> N
     assert "\n" not in str(refused.value)
 
 
+def test_a_matrix_that_single_precision_cannot_factorise_is_refused() -> None:
+    inputs = torch.randn(3, 16, generator=torch.Generator().manual_seed(0)).repeat(3, 1)
+    rows = Histories.of_one(torch.arange(20) % 9)
+    with pytest.raises(RecflowError, match=r"its penalty, 1e-07 on a weight, is too small"):
+        ridge_regressions(rows, inputs, torch.full((1, 16), 1e-7))
+    exact = ridge_regressions(rows, inputs.double(), torch.full((1, 16), 1e-7, dtype=torch.float64))
+    torch.testing.assert_close(
+        inputs.double() @ exact.weights[0], torch.ones(9, dtype=torch.float64), atol=1e-5, rtol=0
+    )
+
+
+def test_an_empty_row_s_penalty_is_not_the_one_complained_of() -> None:
+    rows = Histories(torch.tensor([0, 0, 2]), torch.tensor([0, 1]), torch.empty(0))
+    with pytest.raises(RecflowError, match=r"its penalty, (1e-40|9\.9\d*e-41) on a weight"):
+        ridge_regressions(rows, torch.ones(2, 2), torch.tensor([[0.0, 0.0], [1e-40, 1e-40]]))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode], ids=["no grad", "inference"])
+@pytest.mark.parametrize("steps", [None, 2])
+def test_several_threads_work_in_the_mode_of_the_one_that_asks(
+    monkeypatch: pytest.MonkeyPatch, mode: Any, steps: int | None
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 300)
+    rows, inputs, ridge = problem(5)
+    start = None if steps is None else Start(torch.zeros_like(ridge), steps)
+    expected = ridge_regressions(rows, inputs, ridge, rows.ratings, start).weights
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        with mode():
+            found = ridge_regressions(rows, inputs, ridge, rows.ratings, start).weights
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found, expected)
+
+
+def test_mixed_precision_around_it_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK_BYTES", 300)
+    rows, inputs, ridge = problem(6, dtype=torch.float32)
+    expected = ridge_regressions(rows, inputs, ridge, rows.ratings).weights
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(ridge_regressions(rows, inputs, ridge, rows.ratings).weights, expected)
+
+
 def test_no_rows_are_no_work() -> None:
     rows = Histories(torch.zeros(4, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     found = ridge_regressions(rows, torch.ones(2, 3), torch.ones(3, 3))
@@ -128,14 +176,26 @@ def test_no_rows_are_no_work() -> None:
 # threads
 
 
+def threads_of_a_new_thread() -> int:
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(torch.get_num_threads).result()
+
+
 def test_pieces_are_dealt_out_whole_and_each_thread_runs_alone() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(3)
-        dealt = on_all_cores(lambda part: (list(part), torch.get_num_threads()), range(8), torch.device("cpu"))
+        inside: list[int] = []
+
+        def work(part: Sequence[int]) -> tuple[list[int], int]:
+            inside.append(threads_of_a_new_thread())
+            return list(part), torch.get_num_threads()
+
+        dealt = on_all_cores(work, range(8), torch.device("cpu"))
         assert sorted(chain.from_iterable(part for part, _ in dealt)) == list(range(8))
         assert [threads for _, threads in dealt] == [1, 1, 1]
-        assert torch.get_num_threads() == 3
+        assert threads_of_a_new_thread() == torch.get_num_threads() == 3
+        assert inside == [3, 3, 3]  # threads of others that begin meanwhile are not held to one core
     finally:
         torch.set_num_threads(before)
 
@@ -146,6 +206,6 @@ def test_a_failing_piece_is_heard_of_and_leaves_the_number_of_threads() -> None:
         torch.set_num_threads(2)
         with pytest.raises(ZeroDivisionError):
             on_all_cores(lambda part: 1 // sum(part), [0, 0], torch.device("cpu"))
-        assert torch.get_num_threads() == 2
+        assert threads_of_a_new_thread() == torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

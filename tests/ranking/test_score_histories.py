@@ -89,3 +89,17 @@ def test_scores_are_memory_of_their_own(random, histories):
         before = ranker.score_histories(histories, users).clone()
         ranker.score_histories(histories, users).fill_(7)
         assert torch.equal(ranker.score_histories(histories, users), before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_histories_of_many_lengths_are_folded_in_under_inference_mode(random, histories, threads):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        for name, ranker in all_rankers(random).items():
+            expected = ranker.score_histories(histories, torch.arange(NUM_ROWS))
+            with torch.inference_mode():
+                found = ranker.score_histories(histories, torch.arange(NUM_ROWS))
+            torch.testing.assert_close(found, expected, msg=name)
+    finally:
+        torch.set_num_threads(before)
