@@ -84,8 +84,8 @@ def ours(folder: Path, kind: str, dim: int, sweeps: int, threads: int) -> dict[s
     for _ in range(sweeps):
         started = time.perf_counter()
         if kind == "bias-mf":
-            q, item_bias = als.half_sweep(by_item, p, bias, mean, 4.0, 4.0, 0.3)
-            p, bias = als.half_sweep(by_user, q, item_bias, mean, 4.0, 4.0, 0.3)
+            q, item_bias, _ = als.half_sweep(by_item, p, bias, mean, 4.0, 4.0, 0.3)
+            p, bias, _ = als.half_sweep(by_user, q, item_bias, mean, 4.0, 4.0, 0.3)
         else:
             q = half(by_item, p, q)
             p = half(by_user, q, p)

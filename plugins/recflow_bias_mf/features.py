@@ -53,7 +53,7 @@ class BiasMFFeatures(ClosedFormModule):
             Memory grows with the square of the number of items, and for both of users.
         reg_features: Ridge penalty on the weights of features, above 0.
         reg_implicit: Ridge penalty on the weights of implicit feedback, above 0.
-        init_std: Standard deviation of the users' first factors.
+        init_std: Standard deviation of the users' first factors, above 0.
 
     Attributes:
         inputs: Which inputs the model has, of ``"item features"``, ``"user features"`` and ``"implicit feedback"``.
@@ -90,8 +90,11 @@ class BiasMFFeatures(ClosedFormModule):
             raise ValueError(f"embedding_dim must be at least 1, got {embedding_dim}")
         if implicit not in ("both", "users", "none"):
             raise ValueError(f"implicit must be both, users or none, got {implicit!r}")
-        if reg_features <= 0 or reg_implicit <= 0:
-            raise ValueError(f"reg_features and reg_implicit must be above 0, got {reg_features} and {reg_implicit}")
+        if min(reg_features, reg_implicit, init_std) <= 0:
+            raise ValueError(
+                "reg_features, reg_implicit and init_std must be above 0, got "
+                f"{reg_features}, {reg_implicit} and {init_std}"
+            )
         _require_memory(num_users, num_items, embedding_dim, implicit)
         self.save_hyperparameters()
         size = embedding_dim + 1

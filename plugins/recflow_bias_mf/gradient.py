@@ -39,7 +39,7 @@ class SVD(RatingModule):
         biased: Whether there are a mean and biases.
         reg: Ridge penalty for each rating on what it touches, at least 0.
         lr: Step for each rating, above 0.
-        init_std: Standard deviation of the first factors; biases start at 0.
+        init_std: Standard deviation of the first factors, above 0; biases start at 0.
     """
 
     default_max_epochs = 20
@@ -59,8 +59,10 @@ class SVD(RatingModule):
         super().__init__()
         if embedding_dim < 1:
             raise ValueError(f"embedding_dim must be at least 1, got {embedding_dim}")
-        if reg < 0 or lr <= 0:
-            raise ValueError(f"reg must be at least 0 and lr above 0, got reg={reg} and lr={lr}")
+        if reg < 0 or min(lr, init_std) <= 0:
+            raise ValueError(
+                f"reg must be at least 0, lr and init_std above 0, got reg={reg}, lr={lr} and init_std={init_std}"
+            )
         self.save_hyperparameters()
         self.user_factors = Parameter(torch.randn(num_users, embedding_dim) * init_std)
         self.item_factors = Parameter(torch.randn(num_items, embedding_dim) * init_std)

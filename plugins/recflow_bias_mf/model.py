@@ -35,8 +35,8 @@ class BiasMF(ClosedFormModule):
         embedding_dim: Number of factors, at least 1.
         reg: Ridge penalty on factors, above 0.
         reg_bias: Ridge penalty on biases, above 0.
-        reg_exponent: How penalties grow with the number of ratings: 0 not at all, 1 in proportion.
-        init_std: Standard deviation of the users' first factors.
+        reg_exponent: How penalties grow with the number of ratings, at least 0: 0 not at all, 1 in proportion.
+        init_std: Standard deviation of the users' first factors, above 0.
         relaxation: How far a sweep goes, as a multiple of the way to the regressions' solutions, above 0 and below 2.
             1 is plain ALS, whose loss never rises; 1.5 needs a third as many sweeps on MovieLens.
     """
@@ -67,8 +67,8 @@ class BiasMF(ClosedFormModule):
         super().__init__()
         if embedding_dim < 1:
             raise ValueError(f"embedding_dim must be at least 1, got {embedding_dim}")
-        if reg <= 0 or reg_bias <= 0:
-            raise ValueError(f"reg and reg_bias must be above 0, got {reg} and {reg_bias}")
+        if min(reg, reg_bias, init_std) <= 0:
+            raise ValueError(f"reg, reg_bias and init_std must be above 0, got {reg}, {reg_bias} and {init_std}")
         if reg_exponent < 0:
             raise ValueError(f"reg_exponent must be at least 0, got {reg_exponent}")
         if not 0 < relaxation < 2:

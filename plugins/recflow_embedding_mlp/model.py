@@ -199,6 +199,8 @@ class EmbeddingMLP(RatingModule):
 
     def _predict(self, nodes: tuple[Tensor, Tensor, Tensor, Tensor], users: Tensor, items: Tensor) -> Tensor:
         members = self.hparams["members"]
+        if len(users) == 0:
+            return self.mean.new_zeros(0, members)
         # index_select's backward adds rows in place, which is faster than indexing's
         user, item = (table.index_select(0, rows) for table, rows in zip(nodes[:2], (users, items), strict=True))
         user, item = (side.view(len(users), members, -1).transpose(0, 1) for side in (user, item))

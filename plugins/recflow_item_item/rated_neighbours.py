@@ -66,6 +66,11 @@ class ItemKNNRating(ClosedFormModule):
                 "num_neighbours, min_neighbours and num_sweeps must be at least 1, got "
                 f"{num_neighbours}, {min_neighbours} and {num_sweeps}"
             )
+        if min_neighbours > num_neighbours:
+            raise ValueError(
+                f"min_neighbours must be at most num_neighbours, got {min_neighbours} and {num_neighbours}: "
+                "every prediction would be the baseline"
+            )
         if shrink < 0 or reg_user <= 0 or reg_item <= 0:
             raise ValueError(
                 f"shrink must be at least 0, reg_user and reg_item above 0, got {shrink}, {reg_user} and {reg_item}"

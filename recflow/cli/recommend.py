@@ -31,7 +31,8 @@ def run(argv: Sequence[str]) -> int:
         "--like",
         action="append",
         metavar="TITLE[=STARS]",
-        help='a movie that someone new liked, by title or id; may be repeated: --like "Heat (1995)=4"',
+        help='a movie that someone new liked, by title or id; may be repeated: --like "Heat (1995)=4"; '
+        "without stars the highest of the data's",
     )
     who.add_argument("--users", metavar="all|FILE", help="all users, or those whose ids a file lists, one a line")
     parser.add_argument("-k", type=int, default=10, help="how many (default 10)")

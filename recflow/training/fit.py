@@ -243,6 +243,8 @@ class _Fit:
         threads = self.config["threads"]
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
+        if self.config.get("optimizer") and isinstance(self.model, ClosedFormModule):
+            raise RecflowError(f"{self.spec.name} is solved in closed form, without an optimizer: leave out --optimizer.")
 
     def _check_resumed(self) -> None:
         if self.resumed is None:
@@ -337,7 +339,10 @@ class _Fit:
         if trainer.world_size > 1:
             self.console.print(f"in {trainer.world_size} processes, each with its share of every step", style="dim")
         self.model.attach(self.data, self.config["seed"], self.metrics)
-        for notice in self.model.notices():
+        notices = [*self.model.notices()]
+        if self.config.get("optimizer") and "lr" in self.model.hparams:
+            notices.append("--optimizer stands in for the model's own steps: its lr counts, model.lr does not")
+        for notice in notices:
             self.console.print(notice, style="yellow", markup=False, highlight=False)
         checkpoint = str(last) if self.resumed and last.is_file() else None
         if self.earlier is not None and checkpoint is None:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
+import recflow
 from recflow.errors import RecflowError
 from recflow.ranking import mlp
 from recflow.ranking.histories import Histories
@@ -320,3 +321,9 @@ def test_layers_of_another_number_or_size_are_refused():
     wide = tensors | {"weight_2": torch.zeros(2, 4, 3), "bias_2": torch.zeros(2, 3)}
     with pytest.raises(ValueError, match="the last layer must have one output, got 3"):
         MLPRanker(**wide)
+
+
+def test_a_split_that_holds_out_whole_users_is_fitted(tmp_path):
+    data = {"name": "sample:ratings=6000", "split": "users"}
+    run = recflow.fit("embedding-mlp", data=data, trainer={"max_epochs": 2}, runs_dir=str(tmp_path))
+    assert run.metrics["test"]["rmse"] < run.metrics["baselines"]["mean rating"]["rmse"]

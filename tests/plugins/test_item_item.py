@@ -215,6 +215,7 @@ def test_what_does_not_fit_into_memory_is_refused_in_one_line(model, given, mess
         (ItemKNN, {"similarity": "pearson"}),
         (ItemKNN, {"similarity": "adjusted", "values": "ratings", "weighting": "bm25"}),
         (ItemKNNRating, {"min_neighbours": 0}),
+        (ItemKNNRating, {"min_neighbours": 41}),
         (ItemKNNRating, {"num_neighbours": 0}),
         (ItemKNNRating, {"reg_user": 0.0}),
         (ItemKNNRating, {"shrink": -0.5}),

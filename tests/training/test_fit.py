@@ -1,6 +1,7 @@
 """The one fit, end to end, on a small sample."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 import polars as pl
 import pytest
 import torch
+from rich.console import Console
 
 import recflow
 from recflow.data.dataset import config_of, prepare
@@ -198,6 +200,15 @@ class TestChoices:
         run = fit_again(root, trainer={"max_epochs": 2}, optimizer="torch.optim.SGD", **{"optimizer.lr": 0.0})
         losses = pl.read_csv(run.path / "history.csv")["val/loss"].to_list()
         assert losses[0] == losses[1]  # a learning rate of nought moves nothing: the configured one was used
+
+    def test_a_configured_optimizer_is_said_to_stand_in_for_the_model_s_own(self, root):
+        console = Console(file=io.StringIO(), width=200)
+        fit_again(root, trainer={"max_epochs": 1}, optimizer="torch.optim.SGD", console=console)
+        assert "--optimizer stands in for the model's own steps: its lr counts, model.lr does not" in console.file.getvalue()
+
+    def test_a_closed_form_takes_no_optimizer(self, root):
+        with pytest.raises(RecflowError, match="bias-mf is solved in closed form, without an optimizer"):
+            recflow.fit("bias-mf", data=SMALL, optimizer="torch.optim.Adam", runs_dir=str(root))
 
     def test_without_a_validation_part_the_last_epoch_is_chosen(self, root, tmp_path):
         run = recflow.fit(
