@@ -183,22 +183,23 @@ def _by_rows(x: Tensor, wanted: Tensor, ridge: Tensor, memory: _Memory) -> tuple
 
 def _by_gradients(x: Tensor, wanted: Tensor, ridge: Tensor, weights: Tensor, steps: int) -> tuple[Tensor, _Losses]:
     """The same by steps of conjugate gradients, which form no matrix: 4 longest · dim operations a row and step."""
-    tiny = torch.finfo(x.dtype).tiny
-    errors, shrunk = wanted - _products(weights, x), ridge * weights
-    before = _dot(errors, errors) + _dot(shrunk, weights)
-    residual = direction = _sums(errors, x) - shrunk
-    square = residual.square().sum(1, keepdim=True)
+    tiny, transposed, w, penalty = torch.finfo(x.dtype).tiny, x.mT, weights[:, None], ridge[:, None]
+    errors = wanted[:, None] - torch.bmm(w, transposed)  # [chunk, 1, longest]
+    before = _dot(errors, errors) + _dot(penalty * w, w)
+    residual = direction = torch.bmm(errors, x).addcmul_(penalty, w, value=-1)  # [chunk, 1, dim]
+    square = torch.bmm(residual, residual.mT)  # [chunk, 1, 1]
     fall = torch.zeros_like(square)
-    for _ in range(steps):
-        image = _sums(_products(direction, x), x).addcmul_(ridge, direction)
-        length = square / (direction * image).sum(1, keepdim=True).clamp_(min=tiny)
+    for left in reversed(range(steps)):
+        image = torch.bmm(torch.bmm(direction, transposed), x).addcmul_(penalty, direction)
+        length = square / torch.bmm(direction, image.mT).clamp_(min=tiny)
         fall.addcmul_(length, square)
-        weights = torch.addcmul(weights, length, direction)
-        residual = torch.addcmul(residual, length, image, value=-1)
-        last, square = square, residual.square().sum(1, keepdim=True)
-        direction = torch.addcmul(residual, square / last.clamp_(min=tiny), direction)
+        w = torch.addcmul(w, length, direction)
+        if left:
+            residual = torch.addcmul(residual, length, image, value=-1)
+            last, square = square, torch.bmm(residual, residual.mT)
+            direction = torch.addcmul(residual, square / last.clamp_(min=tiny), direction)
     loss = before - float(fall.sum(dtype=torch.float64))
-    return weights, (loss, loss - _dot(ridge * weights, weights))
+    return w[:, 0], (loss, loss - _dot(penalty * w, w))
 
 
 def _products(weights: Tensor, x: Tensor) -> Tensor:

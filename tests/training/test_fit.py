@@ -204,7 +204,10 @@ class TestChoices:
     def test_a_configured_optimizer_is_said_to_stand_in_for_the_model_s_own(self, root):
         console = Console(file=io.StringIO(), width=200)
         fit_again(root, trainer={"max_epochs": 1}, optimizer="torch.optim.SGD", console=console)
-        assert "--optimizer stands in for the model's own steps: its lr counts, model.lr does not" in console.file.getvalue()
+        assert (
+            "--optimizer stands in for the model's own steps: its lr counts, model.lr does not"
+            in console.file.getvalue()
+        )
 
     def test_a_closed_form_takes_no_optimizer(self, root):
         with pytest.raises(RecflowError, match="bias-mf is solved in closed form, without an optimizer"):
