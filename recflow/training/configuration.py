@@ -154,6 +154,10 @@ class FitConfiguration(LightningCLI):
             if self.config["data"]["folds"] < 2:
                 raise RecflowError(f"data.folds must be at least 2, got {self.config['data']['folds']}.")
             return
+        if self.config.get("optimizer") and issubclass(self.module, ClosedFormModule):
+            raise RecflowError(
+                f"{self.spec.name} is solved in closed form, without an optimizer: leave out --optimizer."
+            )
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*will be overridden by.*")
             try:

@@ -243,10 +243,6 @@ class _Fit:
         threads = self.config["threads"]
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
-        if self.config.get("optimizer") and isinstance(self.model, ClosedFormModule):
-            raise RecflowError(
-                f"{self.spec.name} is solved in closed form, without an optimizer: leave out --optimizer."
-            )
 
     def _check_resumed(self) -> None:
         if self.resumed is None:
