@@ -273,9 +273,7 @@ class FactorRanker(Ranker):
             return bias, histories.sums(users, self.fold_in_factors) / lengths.clamp(min=1).sqrt()[:, None]
         _, place = histories.places(users)
         items, ratings = histories.items[place], histories.ratings[place] if len(histories.ratings) else None
-        named, columns = torch.unique(
-            items, return_inverse=True
-        )  # one input an item, however often it stands in histories
+        named, columns = torch.unique(items, return_inverse=True)  # an item's input stands in memory once
         inputs, targets = self._inputs(named), self._targets(items, ratings)
         ridge = self._ridge() * lengths.double()[:, None] ** self.reg_exponent  # [batch, weights]
         rows = Histories(F.pad(lengths.cumsum(0), (1, 0)), columns, targets[:0])

@@ -47,8 +47,13 @@ def on_all_cores(
             return work(pieces[first::threads])
 
     with ThreadPoolExecutor(threads) as pool:
-        parts = [pool.submit(part, first) for first in range(threads)]
-        all_here.wait()
-        torch.set_num_threads(before)  # threads that begin from here on take the number that any thread set last
-        all_here.wait()
+        try:
+            parts = [pool.submit(part, first) for first in range(threads)]
+            all_here.wait()
+            torch.set_num_threads(before)  # threads that begin from here on take the number that any thread set last
+            all_here.wait()
+        except BaseException:  # Ctrl-C: nobody may be left waiting for the others
+            all_here.abort()
+            torch.set_num_threads(before)
+            raise
         return [part.result() for part in parts]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
+from threading import BrokenBarrierError
 from typing import Any
 
 import numpy as np
@@ -202,5 +203,26 @@ def test_a_failing_piece_is_heard_of_and_leaves_the_number_of_threads() -> None:
         with pytest.raises(ZeroDivisionError):
             on_all_cores(lambda part: 1 // sum(part), [0, 0], torch.device("cpu"))
         assert threads_of_a_new_thread() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_an_interrupt_before_all_threads_are_there_leaves_none_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, submit, submitted = torch.get_num_threads(), ThreadPoolExecutor.submit, []
+
+    def interrupted(pool: ThreadPoolExecutor, *args: Any) -> Any:
+        if submitted:
+            raise KeyboardInterrupt
+        submitted.append(submit(pool, *args))
+        return submitted[0]
+
+    try:
+        torch.set_num_threads(2)
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            on_all_cores(lambda part: sum(part), [1, 2], torch.device("cpu"))
+        monkeypatch.undo()
+        assert isinstance(submitted[0].exception(timeout=10), BrokenBarrierError)
+        assert threads_of_a_new_thread() == 2
     finally:
         torch.set_num_threads(before)
