@@ -2,6 +2,17 @@
 
 from recflow import ModelSpec, Plugin
 
+bpr_mf = Plugin(
+    ModelSpec(
+        name="bpr-mf",
+        task="ranking",
+        summary="Matrix factorisation under a pairwise or pointwise loss: the yardstick",
+        paper="https://arxiv.org/abs/1205.2618",
+        module="recflow_factors.sampled_mf:BPRMF",
+        search_space="recflow_factors.search:BPR_MF_SPACE",
+    )
+)
+
 ials = Plugin(
     ModelSpec(
         name="ials",

@@ -15,7 +15,7 @@ from torch.nn import Embedding, init
 
 from recflow.data.batches import BPRBatch
 from recflow.ranking.rankers import FactorRanker
-from recflow.training.losses import bpr_loss
+from recflow.training.losses import bpr_loss, squared_norms
 from recflow.training.modules import RankingModule
 from recflow.training.propagation import mean_of_layers, sparse_matmul
 
@@ -79,7 +79,7 @@ class LightGCN(RankingModule):
         user = users.index_select(0, batch.users)  # [batch, dim]
         pos, neg = items.index_select(0, both).chunk(2)
         bpr = bpr_loss((user * pos).sum(1), (user * neg).sum(1))
-        penalty = _squared_norms(self.users.weight, batch.users) + _squared_norms(self.items.weight, both)
+        penalty = squared_norms(self.users.weight, batch.users) + squared_norms(self.items.weight, both)
         loss: Tensor = bpr + self.hparams["reg"] * penalty / (2 * len(batch.users))
         return loss
 
@@ -103,8 +103,3 @@ class LightGCN(RankingModule):
             total += item_layer
         fold_in = total / ((layers + 1) * degree.sqrt())[:, None]
         return FactorRanker(users.clone(), items.clone(), fold_in_factors=fold_in, fold_in="propagate")
-
-
-def _squared_norms(table: Tensor, rows: Tensor) -> Tensor:
-    """Sum of the squared norms of some rows, by counts: a row that is named twice counts twice, nothing is gathered."""
-    return torch.bincount(rows, minlength=len(table)).to(table.dtype) @ table.square().sum(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import polars as pl
@@ -16,10 +16,14 @@ from recflow.data.catalog import load_path, load_raw
 from recflow.data.features import FeatureTable, encode
 from recflow.data.graph import BipartiteGraph, bipartite_graph
 from recflow.data.interactions import Interactions, RawData, build_interactions
+from recflow.data.pyg import hetero_data
 from recflow.data.splits import Split, SplitMethod, split, thin_train
 from recflow.data.tables import Columns, load_table
 from recflow.errors import RecflowError
 from recflow.spec import Task
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 Part = Literal["train", "val", "test", "fold_in"]
 
@@ -264,6 +268,22 @@ class Dataset:
             "users": count(held_out.users, train.users, self.num_users),
             "items": count(held_out.items, train.items, self.num_items),
         }
+
+    def to_pyg(self, task: Task = "ranking") -> HeteroData:
+        """The training graph as PyTorch Geometric's ``HeteroData``; held-out rows stand beside it, never in it.
+
+        Node types ``user`` and ``item`` have ``num_nodes``, ``raw_id`` and, where the tables say anything, ``x`` and
+        ``feature_names``. The edges ``("user", "rates", "item")`` and ``("item", "rated_by", "user")`` have
+        ``edge_index``, int64, ``[2, interactions]``, and ``rating``; the former, too, ``val_label_index``,
+        ``val_label``, ``test_label_index`` and ``test_label``.
+
+        Args:
+            task: ranking takes the relevant rows, as ranking models do, rating all of them.
+
+        Raises:
+            RecflowError: If PyTorch Geometric is not installed.
+        """
+        return hetero_data(self, task)
 
     def to(self, device: torch.device | str) -> Self:
         """Move the rows and the graph to a device, in place."""

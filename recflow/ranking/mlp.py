@@ -47,7 +47,7 @@ class MLPRanker(Ranker):
         reg: Penalty on a new user's vector, above 0.
         reg_bias: Penalty on a new user's bias, above 0.
         reg_exponent: How both grow with the history's length: 0 not at all, 1 in proportion.
-        steps: Gauss–Newton steps.
+        steps: Gauss–Newton steps; with none ``u_0`` is the fold-in.
         likes: Whether the model has learnt from likes alone: stars are ignored then.
         rating_scale: Lowest and highest star, if the scores are ratings.
         layers: ``weight_1``, ``[members, hidden, next]``, ``bias_1``, ``[members, next]``, and so on; the last one's
@@ -194,7 +194,7 @@ class MLPRanker(Ranker):
             scale = lengths.clamp(min=1).sqrt()[:, None]
             for member, table in enumerate(self.history_vectors):
                 vectors[member] += histories.sums(users, table) / scale
-        if not self.likes and len(histories.ratings) == 0:
+        if self.steps == 0 or (not self.likes and len(histories.ratings) == 0):
             return vectors, bias
         order = lengths.argsort(descending=True, stable=True)[: int((lengths > 0).sum())]
         while len(order):  # the longest first: what is solved together is padded to one length

@@ -16,6 +16,7 @@ import polars
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
+from torch import Tensor
 
 from recflow.data.dataset import Dataset
 from recflow.data.frames import keep_frame
@@ -54,6 +55,7 @@ def fit(
     *,
     config: str | Path | None = None,
     resume: str | Path | None = None,
+    folder: Path | None = None,
     console: Console | None = None,
     **settings: Any,
 ) -> Run:
@@ -62,9 +64,11 @@ def fit(
     Args:
         plugin: The model's name; may come from ``config``.
         data: A dataset's name, a file of your own, a pandas or Polars frame, or settings such as ``{"name": "ml-1m",
-            "drop_below": 3}`` or ``{"path": frame, "user": "member", "item": "film"}``.
+            "drop_below": 3}`` or ``{"path": frame, "user": "member", "item": "film"}``; or a dataset that has been
+            prepared already, which is not announced again.
         config: A YAML file, as under ``experiments/``.
         resume: A run folder to go on with, instead of starting a new one.
+        folder: Where the run goes; by default a new folder under ``runs_dir``, named by plugin, dataset and time.
         console: Where progress is shown; nowhere if None.
         settings: Anything else that the command line takes, nested where it has dots:
             ``model={"num_layers": 2}, trainer={"max_epochs": 5}, seed=1``.
@@ -80,11 +84,14 @@ def fit(
         run = recflow.fit("lightgcn", data="ml-latest-small")
         run.recommend(user=42, k=10)
     """
+    prepared = data if isinstance(data, Dataset) else None
+    if prepared is not None:
+        data = None if resume else vars(prepared.config)
     given = {"config": config, "resume": resume, "plugin": plugin, "data": without_frames(data), **settings}
-    configuration, resumed = configure(list(flatten(given)))
+    configuration, resumed = configure(list(flatten(given)), prepared)
     if configuration.cross_validates:
         raise RecflowError("data.folds asks for several fits: use recflow.cross_validate, or choose one by data.fold.")
-    return run_fit(configuration, resumed, console or Console(quiet=True))
+    return run_fit(configuration, resumed, console or Console(quiet=True), folder)
 
 
 def without_frames(data: Any) -> Any:
@@ -96,8 +103,8 @@ def without_frames(data: Any) -> Any:
     return keep_frame(data)
 
 
-def configure(args: Sequence[str]) -> tuple[FitConfiguration, Run | None]:
-    """Read command-line arguments.
+def configure(args: Sequence[str], prepared: Dataset | None = None) -> tuple[FitConfiguration, Run | None]:
+    """Read command-line arguments; see :class:`~recflow.training.configuration.FitConfiguration`.
 
     Returns:
         The configuration, and the run to go on with if there is one.
@@ -109,10 +116,10 @@ def configure(args: Sequence[str]) -> tuple[FitConfiguration, Run | None]:
     resumed = None if folder is None else load_run(folder)
     with quiet_libraries():
         if resumed is None:
-            return parse(args), None
+            return parse(args, prepared), None
         if resumed.finished and not args:
             raise RecflowError(f"{resumed.path} has finished; to train longer, add --trainer.max_epochs N.")
-        return parse(resume_arguments(resumed.path / CONFIG, args)), resumed
+        return parse(resume_arguments(resumed.path / CONFIG, args), prepared), resumed
 
 
 def run_fit(configuration: FitConfiguration, resumed: Run | None, console: Console, folder: Path | None = None) -> Run:
@@ -184,19 +191,20 @@ class _Fit:
         if not self.first:
             return Run(self.config["runs_dir"])  # until the first process tells which folder it has made
         if folder is not None:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             return Run(folder)
         return create_run(self.config["runs_dir"], self.spec.name, self.data.name, self.config["name"])
 
     def _break_off(self) -> None:
         if not self.first:
             return
-        if not (self.run.path / "checkpoints" / "last.ckpt").is_file():
-            if self.resumed is None:
-                shutil.rmtree(self.run.path)  # nothing to go on with
-                self.console.print("\nbroken off before the end of the first epoch: nothing was kept")
-        else:
-            self.console.print(f"\nbroken off; go on by: recflow fit --resume {self.run.path}", highlight=False)
+        done = any(self.run.path.glob("**/checkpoints/last.ckpt"))  # of this run, or of a model that is a part of it
+        advice = f"go on by: recflow fit --resume {self.run.path}" if done else "before the end of the first epoch"
+        if not done and self.resumed is None:
+            shutil.rmtree(self.run.path)  # nothing to go on with
+            advice += ": nothing was kept"
+        if self.configuration.prepared is None:  # or whoever has prepared the data tells how to go on
+            self.console.print(f"\nbroken off{';' if done else ''} {advice}", highlight=False)
 
     def _monitor(self) -> str:
         names = [f"val/{name}" for name in self._metric_names()] + ["val/loss"]
@@ -243,6 +251,8 @@ class _Fit:
         threads = self.config["threads"]
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
+        if not done:
+            self.model.check(self.data)
 
     def _check_resumed(self) -> None:
         if self.resumed is None:
@@ -299,6 +309,8 @@ class _Fit:
         return ["rmse", "mae", "mse", *names] if self.spec.task == "rating" else names
 
     def _announce(self) -> None:
+        if self.configuration.prepared is not None:
+            return
         header = self.data.header()
         for notice in self.data.interactions.notices:
             self.console.print(notice, style="yellow", markup=False, highlight=False)
@@ -337,12 +349,15 @@ class _Fit:
         if trainer.world_size > 1:
             self.console.print(f"in {trainer.world_size} processes, each with its share of every step", style="dim")
         self.model.attach(self.data, self.config["seed"], self.metrics)
+        self.model.folder, self.model.console = self.run.path, self.console
         notices = [*self.model.notices()]
         if self.config.get("optimizer") and "lr" in self.model.hparams:
             notices.append("--optimizer stands in for the model's own steps: its lr counts, model.lr does not")
         for notice in notices:
             self.console.print(notice, style="yellow", markup=False, highlight=False)
         checkpoint = str(last) if self.resumed and last.is_file() else None
+        if checkpoint is None:
+            self.model.begin()
         if self.earlier is not None and checkpoint is None:
             self.console.print(start_from(self.model, self.earlier, self.spec.name), highlight=False, markup=False)
             if "test rows" in self.header["start"]:
@@ -376,7 +391,7 @@ class _Fit:
             "best_epoch": best_epoch,
             "epochs": len(history.epochs),
             "train_seconds": sum(row["seconds"] for row in history.epochs),
-            "parameters": sum(tensor.numel() for tensor in self.model.state_dict().values()),
+            "parameters": sum(value.numel() for value in self.model.state_dict().values() if isinstance(value, Tensor)),
             "header": header,
             "train": training_errors(ranker, self.data) if self.spec.task == "rating" else {},
             "val": val,

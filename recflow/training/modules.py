@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
+from rich.console import Console
 from torch import Tensor
 
 from recflow.data.batches import (
@@ -42,6 +44,8 @@ class RecModule(pl.LightningModule, ABC):
     Attributes:
         data: The dataset, from :meth:`attach` on.
         seed: The run's seed.
+        folder: The run's folder, where :func:`~recflow.training.fit.fit` trains the model; None elsewhere.
+        console: Where progress is shown; nowhere, unless ``fit`` says otherwise.
     """
 
     task: ClassVar[Task]
@@ -50,6 +54,8 @@ class RecModule(pl.LightningModule, ABC):
 
     data: Dataset
     seed: int
+    folder: Path | None = None
+    console: Console = Console(quiet=True)
 
     def attach(self, data: Dataset, seed: int = 0, metrics: MetricsConfig | None = None) -> None:
         """Give the model its data. The trainer does so through :meth:`setup`; tests and baselines call it directly.
@@ -74,6 +80,13 @@ class RecModule(pl.LightningModule, ABC):
     def ranker(self) -> Ranker:
         """The model as it stands, as a ranker on the model's device, detached from the graph of gradients."""
 
+    def check(self, data: Dataset) -> None:
+        """Refuse data that this model cannot be fitted on, before there is a run folder.
+
+        Raises:
+            RecflowError: If so.
+        """
+
     def notices(self) -> Sequence[str]:
         """What whoever fits this model on these data should be told, one line each; :attr:`data` is there."""
         return ()
@@ -89,6 +102,9 @@ class RecModule(pl.LightningModule, ABC):
             items: Indices of the new items, int64, shape ``[new_items]``.
         """
         neighbour_means(self, users, items)
+
+    def begin(self) -> None:
+        """Called once before a new run's first epoch, never when one is resumed; :attr:`data` is there."""
 
     @abstractmethod
     def held_out_batches(self) -> Sequence[Any]:

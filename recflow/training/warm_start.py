@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from recflow.errors import RecflowError
+from recflow.runs import COMPARABLE, Run, load_run
 
 if TYPE_CHECKING:
     from recflow.data.dataset import Dataset, Part
-    from recflow.runs import Run
     from recflow.training.modules import RecModule
 
 Axis = Literal["user", "item", "node", None]
@@ -82,6 +82,35 @@ def start_from(model: RecModule, run: Run, plugin: str) -> str:
         f"started from {run.path}: {len(users.new):,} users and {len(items.new):,} items known, "
         f"{len(users.added):,} users and {len(items.added):,} items new"
     )
+
+
+def learnt_here(folder: str, plugin: str, data: Dataset) -> Mapping[str, Tensor]:
+    """What an earlier run of a model has learnt on these very data, for a model that begins with it as a part.
+
+    Args:
+        folder: A finished run.
+        plugin: Whose run it must be.
+        data: What it must have been fitted on.
+
+    Returns:
+        The state of the run's best epoch, on the CPU.
+
+    Raises:
+        RecflowError: If there is no such run, or it was fitted on other data, another filter or split.
+    """
+    run = load_run(folder)
+    run.require_finished()
+    if run.metrics["plugin"] != plugin:
+        raise RecflowError(f"{run.path} is a run of {run.metrics['plugin']}, expected one of {plugin}.")
+    ours, theirs = data.header(), run.metrics["header"]
+    named = [name for name in (*COMPARABLE, "users", "items") if name != "start"]
+    differing = [name for name in named if ours.get(name) != theirs.get(name)]
+    if differing:
+        raise RecflowError(
+            f"{run.path} was fitted on other data than {data.name} here: {', '.join(differing)} differ; fit {plugin} "
+            "on the same data, filter and split first."
+        )
+    return _learnt(run)
 
 
 def vocabularies(run: Run, data: Dataset) -> tuple[Known, Known]:

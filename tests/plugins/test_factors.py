@@ -1,4 +1,4 @@
-"""Factor models: the kit, and implicit ALS against dense algebra."""
+"""Factor models: the kit, implicit ALS against dense algebra, sampled factorisation against its formulas."""
 
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,7 @@ from recflow.testing.taste_groups import taste_groups
 from recflow_factors.half_sweep import Everywhere, Weights, half_sweep
 from recflow_factors.ials_ranker import IALSRanker
 from recflow_factors.implicit_als import IALS
+from recflow_factors.sampled_mf import BPRMF
 
 USERS, ITEMS, DIM = 23, 17, 5
 WEIGHTS = Weights(alpha=0.2, reg=0.03, reg_exponent=0.7)
@@ -180,3 +181,57 @@ def test_more_dimensions_than_users_and_hardly_a_penalty_diverge_no_more(dim: in
 def test_hyper_parameters_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         IALS(3, 3, **wrong)
+
+
+class TestBPRMF(ModelConformance):
+    plugin = "bpr-mf"
+    settings = {"lr": 0.02, "embedding_dim": 16}
+    epochs = 30
+
+
+class TestMFUnderBCE(ModelConformance):
+    plugin = "bpr-mf"
+    settings = {"lr": 0.05, "embedding_dim": 8, "loss": "bce", "num_negatives": 4, "reg": 0.05}
+    epochs = 40
+
+
+@pytest.mark.parametrize(("loss", "bias"), [("bpr", True), ("bpr", False), ("bce", True), ("bce", False)])
+def test_sampled_mf_scores_and_is_penalised_by_its_formulas(loss: Any, bias: bool) -> None:
+    data, _ = taste_groups()
+    model = BPRMF(data.num_users, data.num_items, embedding_dim=3, loss=loss, reg=0.3, bias=bias).double()
+    model.attach(data)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    users, items = torch.tensor([3, 3, 7]), torch.tensor([[1, 2], [2, 2], [43, 0]])
+    wanted, squares = torch.zeros(3, 2, dtype=torch.float64), 0.0
+    for row, user in enumerate(users.tolist()):
+        squares += float(model.users[user].square().sum())
+        if bias and loss == "bce":
+            squares += float(model.user_bias[user].square())
+        for column, item in enumerate(items[row].tolist()):
+            squares += float(model.items[item].square().sum())
+            wanted[row, column] = model.users[user] @ model.items[item]
+            if bias:
+                squares += float(model.item_bias[item].square())
+                wanted[row, column] += model.item_bias[item]
+                if loss == "bce":
+                    wanted[row, column] += model.user_bias[user] + model.mean
+    torch.testing.assert_close(model.scores(users, items), wanted)
+    assert float(model.penalty(users, items)) == pytest.approx(0.3 * squares / 6)
+    ranked = model.ranker().score(users)[torch.arange(3)[:, None], items]
+    torch.testing.assert_close(ranked.diff(dim=1), wanted.diff(dim=1), check_dtype=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"embedding_dim": 0}, "embedding_dim must be at least 1, got 0"),
+        ({"loss": "mse"}, "loss must be bce or bpr, got 'mse'"),
+        ({"num_negatives": 0}, "num_negatives must be at least 1, got 0"),
+        ({"reg": -1.0}, "reg must be at least 0"),
+        ({"init_std": 0.0}, "lr and init_std above 0"),
+    ],
+)
+def test_sampled_mf_refuses_settings_that_mean_nothing(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BPRMF(5, 6, **settings)

@@ -1,0 +1,71 @@
+"""The base of models that score single pairs and learn from interactions beside sampled items."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+
+from recflow.data.batches import Batches, BPRBatch, NegativeSampler, PointwiseBatch, PointwiseBatches
+from recflow.data.dataset import Dataset
+from recflow.training.losses import sampled_loss
+from recflow.training.modules import RankingModule
+
+
+class SampledModule(RankingModule):
+    """A model that gives any pair a score: it writes :meth:`scores` and :meth:`penalty`.
+
+    Its hyper-parameters ``loss`` (see :func:`~recflow.training.losses.sampled_loss`) and ``num_negatives`` say how it
+    learns; every negative is an item that the user has not interacted with in training.
+    """
+
+    @abstractmethod
+    def scores(self, users: Tensor, items: Tensor) -> Tensor:
+        """Score some items for each of some users.
+
+        Args:
+            users: User indices, int64, shape ``[interactions]``.
+            items: Item indices, int64, shape ``[interactions, items]``.
+
+        Returns:
+            Raw scores, float, shape of ``items``.
+        """
+
+    @abstractmethod
+    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
+        """What is added to the loss of such a batch, a scalar; see :meth:`scores`."""
+
+    def batches(self, data: Dataset) -> Batches:
+        """Each interaction beside its negatives; a batch counts interactions and negatives together, unless by BPR."""
+        wanted: int = self.hparams["num_negatives"]
+        if self.hparams["loss"] == "bpr" and wanted == 1:
+            return super().batches(data)
+        users, items = data.positives.users, data.positives.items
+        sampler = NegativeSampler(users, items, data.num_items)
+        return PointwiseBatches(users, items, sampler, data.batch_size, self.seed, wanted)
+
+    def loss(self, batch: BPRBatch | PointwiseBatch) -> Tensor:
+        """The sampled loss, and the penalty."""
+        users, items = _grouped(batch, self.hparams["num_negatives"])
+        return sampled_loss(self.scores(users, items), self.hparams["loss"]) + self.penalty(users, items)
+
+
+def check_sampling(loss: str, num_negatives: int) -> None:
+    """Refuse what :class:`SampledModule` does not know.
+
+    Raises:
+        ValueError: If ``loss`` is unknown or ``num_negatives`` below 1.
+    """
+    if loss not in ("bce", "bpr"):
+        raise ValueError(f"loss must be bce or bpr, got {loss!r}")
+    if num_negatives < 1:
+        raise ValueError(f"num_negatives must be at least 1, got {num_negatives}")
+
+
+def _grouped(batch: BPRBatch | PointwiseBatch, num_negatives: int) -> tuple[Tensor, Tensor]:
+    """Users, ``[interactions]``, and the items of each, its own first, ``[interactions, 1 + negatives]``."""
+    if isinstance(batch, BPRBatch):
+        return batch.users, torch.stack([batch.items, batch.negatives], dim=1)
+    shape = -1, 1 + num_negatives
+    return batch.users.view(shape)[:, 0], batch.items.view(shape)
