@@ -1,10 +1,10 @@
-"""Seconds per training epoch and per full-ranking evaluation: recflow's LightGCN beside RecBole's, in one run.
+"""Seconds per training epoch and per full-ranking evaluation: recflow's models beside RecBole's, in one run.
 
-    python benchmarks/epoch.py --data ml-1m --peer .peer/bin/python PEER/run.py
+    python benchmarks/epoch.py --data ml-1m --model ngcf --peer .peer/bin/python PEER/run.py
 
-Both learn by BPR from ratings of 3 and more, split 8:1:1 per user, with d = 64, three layers and batches of 4096, on as
-many threads as there are cores. The two take turns, so that a slow spell of the machine meets both. RecBole reports its
-own times; ours are those of `recflow fit`, everything that Lightning adds included.
+Both learn from ratings of 3 and more, split 8:1:1 per user, in batches of 4096, with RecBole's own defaults for all
+sizes (see MODELS), on as many threads as there are cores. The two take turns, so that a slow spell of the machine meets
+both. RecBole reports its own times; ours are those of `recflow fit`, everything that Lightning adds included.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -28,12 +29,19 @@ from recflow.data.dataset import Dataset, config_of, prepare
 from recflow.metrics.evaluate import Evaluator
 
 RATINGS = {"ml-1m": "ratings.dat", "ml-100k": "u.data"}
+MODELS: dict[str, tuple[str, dict[str, Any]]] = {  # ours: RecBole's name, and its defaults
+    "lightgcn": ("LightGCN", {"embedding_dim": 64, "num_layers": 3}),
+    "ngcf": ("NGCF", {"embedding_dim": 64, "hidden": [64, 64, 64], "message_dropout": 0.1}),
+    "ncf": ("NeuMF", {"embedding_dim": 64, "mlp_dim": 64, "hidden": [128, 64], "dropout": 0.1, "num_negatives": 1}),
+    "bpr-mf": ("BPR", {"embedding_dim": 64}),
+}
 
 
-def ours(data: str, epochs: int, folder: str) -> tuple[list[float], recflow.Run]:
+def ours(model: str, data: str, epochs: int, folder: str) -> tuple[list[float], recflow.Run]:
     """Seconds of each epoch but the first, which warms up."""
     run = recflow.fit(
-        "lightgcn",
+        model,
+        model=MODELS[model][1],
         data={"name": data, "drop_below": 3, "batch_size": 4096},
         trainer={"max_epochs": epochs + 1},
         runs_dir=folder,
@@ -57,9 +65,9 @@ def our_evaluation(run: recflow.Run, repeats: int) -> list[float]:
     return seconds[1:]
 
 
-def peer(command: list[str], ratings: Path, epochs: int) -> tuple[list[float], list[float]]:
+def peer(command: list[str], model: str, ratings: Path, epochs: int) -> tuple[list[float], list[float]]:
     """RecBole's own seconds per epoch and per evaluation, from its log."""
-    arguments = ["--model", "LightGCN", "--ratings", str(ratings), "--epochs", str(epochs), "--batch", "4096"]
+    arguments = ["--model", MODELS[model][0], "--ratings", str(ratings), "--epochs", str(epochs), "--batch", "4096"]
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
             [*map(os.path.abspath, command), *arguments], capture_output=True, text=True, check=False, cwd=folder
@@ -79,6 +87,7 @@ def _plain(text: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=sorted(RATINGS), default="ml-1m")
+    parser.add_argument("--model", choices=sorted(MODELS), default="lightgcn")
     parser.add_argument("--epochs", type=int, default=5, help="ours in each turn; the peer does one")
     parser.add_argument("--turns", type=int, default=2)
     parser.add_argument("--peer", nargs=2, metavar=("PYTHON", "SCRIPT"), help="the peer's interpreter and script")
@@ -91,14 +100,14 @@ def main() -> None:
     times: dict[str, list[list[float]]] = {"recflow": [[], []], "RecBole": [[], []]}
     for _ in range(args.turns):
         with tempfile.TemporaryDirectory() as folder:
-            train, run = ours(args.data, args.epochs, folder)
+            train, run = ours(args.model, args.data, args.epochs, folder)
             times["recflow"][0] += train
             times["recflow"][1] += our_evaluation(run, 5)
         if args.peer:
-            for kept, new in zip(times["RecBole"], peer(args.peer, ratings, 1), strict=True):
+            for kept, new in zip(times["RecBole"], peer(args.peer, args.model, ratings, 1), strict=True):
                 kept += new
 
-    table = Table(title=f"LightGCN on {args.data}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    table = Table(title=f"{args.model} on {args.data}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     for column in ("", "training epoch, s", "evaluation, s"):
         table.add_column(column, justify="right")
     medians = {}

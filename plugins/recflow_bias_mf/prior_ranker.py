@@ -94,6 +94,10 @@ class PriorRanker(Ranker):
         unit = F.normalize(self.item_vectors[:, :-1], dim=1)
         return unit[items] @ unit.T
 
+    def item_embeddings(self) -> Tensor:
+        """See :meth:`Ranker.item_embeddings`."""
+        return self.item_vectors[:, :-1]
+
     def predict(self, users: Tensor, items: Tensor) -> Tensor:
         """See :meth:`Ranker.predict`."""
         own, others = self.user_vectors[users], self.item_vectors[items]

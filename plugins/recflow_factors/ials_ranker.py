@@ -74,6 +74,10 @@ class IALSRanker(Ranker):
         unit = F.normalize(self.item_factors, dim=1)
         return unit[items] @ unit.T
 
+    def item_embeddings(self) -> Tensor:
+        """See :meth:`~recflow.ranking.rankers.Ranker.item_embeddings`."""
+        return self.item_factors
+
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
         """See :meth:`~recflow.ranking.rankers.Ranker.explain`; exact, by two factorisations for the whole history.
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.ranking.mlp import MLPRanker
 from recflow.ranking.rankers import FactorRanker, Ranker
@@ -240,13 +241,11 @@ class NeuMF(_NCF):
         self.save_hyperparameters()
         self._build(self.hparams)
 
-    def begin(self) -> None:
+    def begin(self, data: Dataset) -> None:
         """Take over what the pre-trained halves have learnt."""
         if self.hparams["gmf_run"] is not None:
-            self.pretrain(
-                learnt_here(self.hparams["gmf_run"], "gmf", self.data),
-                learnt_here(self.hparams["mlp_run"], "mlp", self.data),
-            )
+            gmf, mlp = (learnt_here(self.hparams[f"{name}_run"], name, data) for name in ("gmf", "mlp"))
+            self.pretrain(gmf, mlp)
 
     @torch.no_grad()
     def pretrain(self, gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor]) -> None:

@@ -22,11 +22,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from recflow import registry
 from recflow.errors import RecflowError
 from recflow.ranking.catalog import Catalog, Id, Item, write_catalog
 from recflow.ranking.histories import Histories
-from recflow.ranking.rankers import BUILT_IN, Ranker
+from recflow.ranking.kinds import kind_of, ranker_class
+from recflow.ranking.rankers import Ranker
 
 FORMAT_VERSION = 1
 _MANIFEST, _WEIGHTS, _HISTORIES, _CATALOG = (
@@ -76,7 +76,7 @@ def save_bundle(
         RecflowError: If the ranker is neither built in nor the plugin's registered one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    kind = _kind_of(ranker, plugin)
+    kind = kind_of(ranker, plugin)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     older = Path(f"{scratch}-older")
     try:
@@ -136,10 +136,10 @@ def load_bundle(folder: Path) -> Bundle:
         raise RecflowError(f"{folder / _MANIFEST} names no checksum for {_WEIGHTS} or {_CATALOG}.")
 
     kind = str(manifest.get("ranker"))
-    ranker_class = _ranker_class(kind)
+    found = ranker_class(kind)
     try:
         about = {"plugin": manifest["plugin"], **manifest["about"]}
-        ranker = ranker_class.rebuild(manifest["settings"], load_file(folder / _WEIGHTS))
+        ranker = found.rebuild(manifest["settings"], load_file(folder / _WEIGHTS))
         known = load_file(folder / _HISTORIES) if _HISTORIES in sums else {}
         untrained = known.pop(_UNTRAINED, torch.empty(0, dtype=torch.int64))
         histories = Histories(**known) if known else None
@@ -159,27 +159,6 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         apart[name] = plain.clone() if place in taken else plain
         taken.add(place)
     return apart
-
-
-def _kind_of(ranker: Ranker, plugin: str) -> str:
-    for kind, built_in in BUILT_IN.items():
-        if type(ranker) is built_in:
-            return kind
-    spec = registry.load(plugin)
-    if spec.ranker and type(ranker) is registry.load_target(spec, "ranker"):
-        return f"plugin:{plugin}"
-    raise RecflowError(
-        f"Plugin {plugin!r} returned a {type(ranker).__name__}: neither a built-in ranker nor its ModelSpec's own."
-    )
-
-
-def _ranker_class(kind: str) -> type[Ranker]:
-    if kind in BUILT_IN:
-        return BUILT_IN[kind]
-    if kind.startswith("plugin:"):
-        ranker_class: type[Ranker] = registry.load_target(registry.load(kind.removeprefix("plugin:")), "ranker")
-        return ranker_class
-    raise RecflowError(f"The bundle's ranker {kind!r} is unknown; known are: {', '.join(BUILT_IN)}, plugin:NAME.")
 
 
 def _sha256(path: Path) -> str:

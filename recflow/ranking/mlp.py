@@ -126,9 +126,13 @@ class MLPRanker(Ranker):
 
     def similar(self, items: Tensor) -> Tensor:
         """Cosine between the items' vectors, all members' together, less their mean; see :meth:`Ranker.similar`."""
-        vectors = self.item_vectors.transpose(0, 1).flatten(1)  # [num_items, members * dim]
+        vectors = self.item_embeddings()
         unit = F.normalize(vectors - vectors.mean(0), dim=1)
         return unit[items] @ unit.T
+
+    def item_embeddings(self) -> Tensor:
+        """All members' vectors side by side; see :meth:`Ranker.item_embeddings`."""
+        return self.item_vectors.transpose(0, 1).flatten(1)  # [num_items, members * dim]
 
     def predict(self, users: Tensor, items: Tensor) -> Tensor:
         """See :meth:`Ranker.predict`."""

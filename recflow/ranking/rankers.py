@@ -94,6 +94,14 @@ class Ranker(nn.Module, ABC):
         """
         raise RecflowError("This model has no notion of similar items; use a personalised one, such as lightgcn.")
 
+    def item_embeddings(self) -> Tensor | None:
+        """The items' vectors, for whoever wants to see which lie near each other; None if the model has none.
+
+        Returns:
+            Float, shape ``[num_items, dim]``.
+        """
+        return None
+
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
         """How much an item's score falls when one item of the history is left out, for each of them.
 
@@ -226,6 +234,10 @@ class FactorRanker(Ranker):
         unit = F.normalize(self.item_factors, dim=1)
         return unit[items] @ unit.T
 
+    def item_embeddings(self) -> Tensor | None:
+        """See :meth:`Ranker.item_embeddings`."""
+        return self.item_factors if self.item_factors.shape[1] else None
+
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
         """See :meth:`Ranker.explain`; the same numbers, without folding in once for each item of the history."""
         length, dim = len(items), self.item_factors.shape[1]
@@ -345,6 +357,3 @@ class ItemItemRanker(Ranker):
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
         """The weight from each history item to the item, which is exactly what the score would fall by."""
         return self.weights[items, item]
-
-
-BUILT_IN: dict[str, type[Ranker]] = {"factor": FactorRanker, "item-item": ItemItemRanker}

@@ -154,6 +154,12 @@ class ModelConformance:
         agree = sum(groups[item] == groups[near] for item, near in enumerate(nearest))
         assert agree >= NUM_ITEMS - 2, f"only {agree} of {NUM_ITEMS} items are nearest to one of their own group"
 
+    def test_item_embeddings_have_one_row_an_item_if_there_are_any(self) -> None:
+        vectors = self._fitted().ranker().item_embeddings()
+        if vectors is not None:
+            assert (vectors.ndim, len(vectors)) == (2, NUM_ITEMS)
+            assert bool(vectors.isfinite().all())
+
     def test_rating_models_predict_within_the_scale_and_the_others_refuse(self) -> None:
         data, _ = taste_groups()
         ranker = self._fitted().ranker()

@@ -21,6 +21,7 @@ from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 from recflow import registry
 from recflow.arguments import data_argument, one_line
 from recflow.data.datamodule import RecDataModule
+from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig
 from recflow.spec import ModelSpec
@@ -36,23 +37,24 @@ class FitConfiguration(LightningCLI):
     Args:
         spec: The plugin.
         args: Command-line arguments, without ``fit`` itself.
+        prepared: The data, where whoever calls has made them ready already: they are not loaded again.
     """
 
     model: RecModule
     datamodule: RecDataModule
 
-    def __init__(self, spec: ModelSpec, args: Sequence[str]) -> None:
+    def __init__(self, spec: ModelSpec, args: Sequence[str], prepared: Dataset | None = None) -> None:
         module = registry.load_target(spec, "module")
         if not (isinstance(module, type) and issubclass(module, RecModule) and module.task == spec.task):
             raise RecflowError(
                 f"Plugin {spec.name!r}: {spec.module} must be a RankingModule, RatingModule or ClosedFormModule "
                 f"with task = {spec.task!r}."
             )
-        self.spec, self.module, self.given = spec, module, args
+        self.spec, self.module, self.given, self.prepared = spec, module, args, prepared
         try:
             super().__init__(
                 module,
-                RecDataModule,
+                RecDataModule if prepared is None else type("PreparedData", (RecDataModule,), {"dataset": prepared}),
                 save_config_callback=None,
                 trainer_defaults={
                     "max_epochs": module.default_max_epochs,
@@ -205,15 +207,15 @@ class FitConfiguration(LightningCLI):
         return str(self.parser.dump(self.config))
 
 
-def parse(args: Sequence[str]) -> FitConfiguration:
-    """Find the plugin in some arguments, and parse them by its parser.
+def parse(args: Sequence[str], prepared: Dataset | None = None) -> FitConfiguration:
+    """Find the plugin in some arguments, and parse them by its parser; see :class:`FitConfiguration`.
 
     Raises:
         RecflowError: If an argument or a configuration file is wrong.
     """
     args = [_rewrite(arg) for arg in _named_data(args)]
     name = _plugin_name(args)
-    return FitConfiguration(registry.load(name), [*args, f"--plugin={name}"])
+    return FitConfiguration(registry.load(name), [*args, f"--plugin={name}"], prepared)
 
 
 def resume_arguments(config: Path, args: Sequence[str]) -> list[str]:
@@ -254,7 +256,7 @@ def take_resume(args: Sequence[str]) -> tuple[list[str], Path | None]:
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Write nested settings as command-line arguments: Python and the shell are parsed alike."""
     for name, value in settings.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and prefix != "model.":  # a hyper-parameter that is a mapping is one value
             yield from flatten(value, f"{prefix}{name}.")
         elif value is not None:
             text = str(value) if isinstance(value, str | Path) else json.dumps(value)

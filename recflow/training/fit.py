@@ -252,7 +252,7 @@ class _Fit:
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
         if not done:
-            self.model.check(self.data)
+            self.model.begin(self.data)
 
     def _check_resumed(self) -> None:
         if self.resumed is None:
@@ -356,8 +356,6 @@ class _Fit:
         for notice in notices:
             self.console.print(notice, style="yellow", markup=False, highlight=False)
         checkpoint = str(last) if self.resumed and last.is_file() else None
-        if checkpoint is None:
-            self.model.begin()
         if self.earlier is not None and checkpoint is None:
             self.console.print(start_from(self.model, self.earlier, self.spec.name), highlight=False, markup=False)
             if "test rows" in self.header["start"]:

@@ -80,13 +80,6 @@ class RecModule(pl.LightningModule, ABC):
     def ranker(self) -> Ranker:
         """The model as it stands, as a ranker on the model's device, detached from the graph of gradients."""
 
-    def check(self, data: Dataset) -> None:
-        """Refuse data that this model cannot be fitted on, before there is a run folder.
-
-        Raises:
-            RecflowError: If so.
-        """
-
     def notices(self) -> Sequence[str]:
         """What whoever fits this model on these data should be told, one line each; :attr:`data` is there."""
         return ()
@@ -103,8 +96,17 @@ class RecModule(pl.LightningModule, ABC):
         """
         neighbour_means(self, users, items)
 
-    def begin(self) -> None:
-        """Called once before a new run's first epoch, never when one is resumed; :attr:`data` is there."""
+    def begin(self, data: Dataset) -> None:
+        """Called once for a new run, before anything is written, and never when one is resumed.
+
+        A model refuses here what it cannot be fitted on, and takes over what it starts from.
+
+        Args:
+            data: What it is to be fitted on; :attr:`data` is not there yet.
+
+        Raises:
+            RecflowError: If it cannot be fitted.
+        """
 
     @abstractmethod
     def held_out_batches(self) -> Sequence[Any]:

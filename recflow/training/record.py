@@ -17,7 +17,7 @@ from recflow.data.dataset import Dataset
 from recflow.ranking.bundle import save_bundle
 from recflow.ranking.catalog import Item
 from recflow.ranking.histories import Histories
-from recflow.ranking.rankers import FactorRanker, Ranker
+from recflow.ranking.rankers import Ranker
 from recflow.runs import Run
 
 
@@ -82,10 +82,11 @@ def log_finals(
                 logger.experiment.finish()  # or the next fit of this process would write into this one's record
             continue
         logger.log_hyperparams(chosen, finals)
-        if isinstance(ranker, FactorRanker) and ranker.item_factors.shape[1] > 2:
+        vectors = ranker.item_embeddings()
+        if vectors is not None and vectors.shape[1] > 2:
             items = data.interactions.items.select("title", "year", "genres").iter_rows()
             logger.experiment.add_embedding(
-                ranker.item_factors.cpu(),
+                vectors.cpu(),
                 [[title, str(year or ""), "|".join(genres)] for title, year, genres in items],
                 metadata_header=["title", "year", "genres"],
                 tag="items",

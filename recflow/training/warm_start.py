@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from recflow.errors import RecflowError
-from recflow.runs import COMPARABLE, Run, load_run
+from recflow.runs import Run, load_run
 
 if TYPE_CHECKING:
     from recflow.data.dataset import Dataset, Part
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Axis = Literal["user", "item", "node", None]
 
+_SAME = ("sha256", "filter", "split", "interactions", "users", "items")
 _CHUNK = 1024
 _GENRES = 256  # more than any catalogue has, unless the column holds something else
 
@@ -96,21 +97,33 @@ def learnt_here(folder: str, plugin: str, data: Dataset) -> Mapping[str, Tensor]
         The state of the run's best epoch, on the CPU.
 
     Raises:
-        RecflowError: If there is no such run, or it was fitted on other data, another filter or split.
+        RecflowError: If there is no such run, or it was fitted on other rows.
     """
     run = load_run(folder)
     run.require_finished()
     if run.metrics["plugin"] != plugin:
         raise RecflowError(f"{run.path} is a run of {run.metrics['plugin']}, expected one of {plugin}.")
+    refuse_other_rows(run, data)
+    return _learnt(run)
+
+
+def refuse_other_rows(run: Run, data: Dataset) -> None:
+    """Refuse a run as a part of a new one where it may have learnt from rows that are now tested, or knows others.
+
+    Raises:
+        RecflowError: If so.
+    """
     ours, theirs = data.header(), run.metrics["header"]
-    named = [name for name in (*COMPARABLE, "users", "items") if name != "start"]
-    differing = [name for name in named if ours.get(name) != theirs.get(name)]
+    differing = [f"{name} {theirs.get(name)}, here {ours[name]}" for name in _SAME if theirs.get(name) != ours[name]]
     if differing:
         raise RecflowError(
-            f"{run.path} was fitted on other data than {data.name} here: {', '.join(differing)} differ; fit {plugin} "
-            "on the same data, filter and split first."
+            f"{run.path} cannot be a part, for it was fitted on other rows ({differing[0]}): what it was trained on "
+            "may be tested here; fit it with the same data settings."
         )
-    return _learnt(run)
+    if "test rows" in theirs["start"]:
+        raise RecflowError(
+            f"{run.path} cannot be a part, for test rows are known to it: it started from {theirs['start']}."
+        )
 
 
 def vocabularies(run: Run, data: Dataset) -> tuple[Known, Known]:

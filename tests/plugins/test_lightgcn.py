@@ -81,9 +81,9 @@ def test_a_history_is_folded_in_as_a_node_without_an_embedding_of_its_own(kind: 
     for _ in range(2):
         layers.append(geometric_layers(data, layers[-1], 1)[1])
     degree = torch.bincount(data.positives.items, minlength=data.num_items).double()
-    newcomer = [torch.zeros(6, dtype=torch.float64)]  # messages from its items, whose own layers do not see it
-    for layer in layers[:-1]:
-        newcomer.append((layer[data.num_users + liked] / (3 * degree[liked])[:, None].sqrt()).sum(0))
+    weights = (3 * degree[liked]).rsqrt()[:, None]
+    messages = [(layer[data.num_users + liked] * weights).sum(0) for layer in layers[:-1]]
+    newcomer = [torch.zeros(6, dtype=torch.float64), *messages]  # its items' own layers do not see it
     parts = newcomer if kind is LightGCN else newcomer[1:]
     items = torch.stack(layers if kind is LightGCN else layers[1:]).mean(0)[data.num_users :]
     wanted = items @ torch.stack(parts).mean(0)

@@ -13,7 +13,8 @@ from recflow.ranking import bundle as bundle_module
 from recflow.ranking.bundle import load_bundle, save_bundle
 from recflow.ranking.catalog import Item
 from recflow.ranking.histories import Histories
-from recflow.ranking.rankers import BUILT_IN, FactorRanker, ItemItemRanker, Ranker
+from recflow.ranking.kinds import BUILT_IN
+from recflow.ranking.rankers import FactorRanker, ItemItemRanker, Ranker
 
 NUM_USERS, NUM_ITEMS = 4, 6
 HISTORY, STARS = torch.tensor([1, 4]), torch.tensor([5.0, 2.0])
