@@ -1,8 +1,8 @@
 """Matrix factorisation by sampled pairs: the field's yardstick.
 
 Model      score(u, i) = <p_u, q_i> + b_i (+ b_u + c under BCE, which change no ranking but the loss)
-Loss       bpr: mean of -log sigmoid(score(u, i) - score(u, j));  bce: mean of -log sigmoid(± score);  each
-           + ½ reg (|p_u|² + b_u²) a user and the same of every item of the batch, over its interactions
+Loss       bpr: mean over interactions of -log sigmoid(score(u, i) - score(u, j)) + ½ reg the squares of u, i, j;
+           bce: mean over pairs of -log sigmoid(± score) + ½ reg the squares of u and i; biases count like vectors
 Negatives  num_negatives items per interaction, uniform over those the user has not interacted with in training
 Fold-in    the users' vectors regressed on their histories, see recflow.training.fold_in
 Source     Rendle et al., UAI 2009, https://arxiv.org/abs/1205.2618; under BCE the matrix factorisation of Rendle,
@@ -34,8 +34,8 @@ class BPRMF(SampledModule):
         loss: bpr (each interaction against its negatives) or bce (each pair on its own).
         num_negatives: Negatives per interaction, at least 1. With more than one, or under bce, data.batch_size counts
             interactions and negatives together.
-        reg: Weight of ½ the squares of the batch's vectors and biases, summed and divided by its interactions, at
-            least 0.
+        reg: Weight of ½ the squares of the vectors and biases, at least 0: of u, i and the j's of an interaction under
+            bpr, of u and i of a pair under bce, averaged over the batch.
         bias: Whether items have a bias (and, under bce, users, and all pairs one).
         init_std: Standard deviation of the first vectors, above 0.
         lr: Adam's learning rate.
@@ -94,15 +94,14 @@ class BPRMF(SampledModule):
                 scores = scores + self.user_bias.index_select(0, users)[:, None] + self.mean
         return scores
 
-    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
-        """See :meth:`~recflow.training.sampled.SampledModule.penalty`."""
+    def squares(self, users: Tensor, items: Tensor) -> Tensor:
+        """See :meth:`~recflow.training.sampled.SampledModule.squares`."""
         total = squared_norms(self.users, users) + squared_norms(self.items, items)
         if self.hparams["bias"]:
             total = total + squared_norms(self.item_bias[:, None], items)
             if self.hparams["loss"] == "bce":
                 total = total + squared_norms(self.user_bias[:, None], users)
-        penalty: Tensor = self.hparams["reg"] * total / (2 * len(users))
-        return penalty
+        return total
 
     @torch.no_grad()
     def ranker(self) -> FactorRanker:

@@ -3,7 +3,7 @@
 Model      GMF: score = Σ_d w_d u_d i_d + c;  MLP: score = v · ReLU(… ReLU(W [u'; i'] + b) …) + c;
            NeuMF: the sum of both, with embeddings of their own
 Loss       bce: mean of -log sigmoid(± score) over interactions and negatives;  or bpr: mean of -log sigmoid(score of
-           the interaction - score of a negative);  + ½ reg the squares of the embeddings, over the batch
+           the interaction - score of a negative);  + ½ reg the squares of the embeddings
 Negatives  num_negatives items per interaction, uniform over those the user has not interacted with in training
 Pre-train  NeuMF may start from a GMF and an MLP run: their embeddings and layers, w times alpha and v times 1 - alpha
 Fold-in    the users' embeddings regressed on their histories, see recflow.training.fold_in
@@ -71,14 +71,12 @@ class _NCF(SampledModule):
             total = total + half(users, items)
         return total
 
-    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
-        """See :meth:`~recflow.training.sampled.SampledModule.penalty`."""
-        total = self.offset.new_zeros(())
-        if self.hparams["reg"] > 0:
-            for half in self._halves():
-                total = total + squared_norms(half.users, users) + squared_norms(half.items, items)
-        penalty: Tensor = self.hparams["reg"] * total / (2 * len(users))
-        return penalty
+    def squares(self, users: Tensor, items: Tensor) -> Tensor:
+        """See :meth:`~recflow.training.sampled.SampledModule.squares`."""
+        halves = self._halves()
+        return torch.stack(
+            [squared_norms(half.users, users) + squared_norms(half.items, items) for half in halves]
+        ).sum()
 
     @torch.no_grad()
     def ranker(self) -> Ranker:
@@ -137,7 +135,8 @@ class GMF(_NCF):
         loss: bce (each pair on its own) or bpr (each interaction against its negatives).
         num_negatives: Negatives per interaction, at least 1. data.batch_size counts interactions and negatives
             together, but for bpr with one negative.
-        reg: Weight of ½ the squares of the batch's embeddings, summed and divided by its interactions, at least 0.
+        reg: Weight of ½ the squares of the embeddings, at least 0: of a pair under bce, of an interaction and its
+            negatives under bpr, averaged over the batch.
         init_std: Standard deviation of the first embeddings, above 0.
         lr: Adam's learning rate.
     """
@@ -170,7 +169,8 @@ class MLP(_NCF):
         loss: bce (each pair on its own) or bpr (each interaction against its negatives).
         num_negatives: Negatives per interaction, at least 1. data.batch_size counts interactions and negatives
             together, but for bpr with one negative.
-        reg: Weight of ½ the squares of the batch's embeddings, summed and divided by its interactions, at least 0.
+        reg: Weight of ½ the squares of the embeddings, at least 0: of a pair under bce, of an interaction and its
+            negatives under bpr, averaged over the batch.
         init_std: Standard deviation of the first embeddings, above 0.
         lr: Adam's learning rate.
     """
@@ -207,7 +207,8 @@ class NeuMF(_NCF):
         loss: bce (each pair on its own) or bpr (each interaction against its negatives).
         num_negatives: Negatives per interaction, at least 1. data.batch_size counts interactions and negatives
             together, but for bpr with one negative.
-        reg: Weight of ½ the squares of the batch's embeddings, summed and divided by its interactions, at least 0.
+        reg: Weight of ½ the squares of the embeddings, at least 0: of a pair under bce, of an interaction and its
+            negatives under bpr, averaged over the batch.
         init_std: Standard deviation of the first embeddings, above 0.
         lr: Adam's learning rate.
         gmf_run: A finished run of gmf, on the same data and split, to start from; with mlp_run or not at all.

@@ -14,10 +14,10 @@ from recflow.training.modules import RankingModule
 
 
 class SampledModule(RankingModule):
-    """A model that gives any pair a score: it writes :meth:`scores` and :meth:`penalty`.
+    """A model that gives any pair a score: it writes :meth:`scores` and :meth:`squares`.
 
-    Its hyper-parameters ``loss`` (see :func:`~recflow.training.losses.sampled_loss`) and ``num_negatives`` say how it
-    learns; every negative is an item that the user has not interacted with in training.
+    Its hyper-parameters ``loss`` (see :func:`~recflow.training.losses.sampled_loss`), ``num_negatives`` and ``reg`` say
+    how it learns; every negative is an item that the user has not interacted with in training.
     """
 
     @abstractmethod
@@ -33,8 +33,16 @@ class SampledModule(RankingModule):
         """
 
     @abstractmethod
-    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
-        """What is added to the loss of such a batch, a scalar; see :meth:`scores`."""
+    def squares(self, users: Tensor, items: Tensor) -> Tensor:
+        """Sum of the squares of what belongs to some users and items; whoever is named twice counts twice.
+
+        Args:
+            users: User indices, int64, of any shape.
+            items: Item indices, int64, of any shape.
+
+        Returns:
+            Scalar.
+        """
 
     def batches(self, data: Dataset) -> Batches:
         """Each interaction beside its negatives; a batch counts interactions and negatives together, unless by BPR."""
@@ -46,9 +54,14 @@ class SampledModule(RankingModule):
         return PointwiseBatches(users, items, sampler, data.batch_size, self.seed, wanted)
 
     def loss(self, batch: BPRBatch | PointwiseBatch) -> Tensor:
-        """The sampled loss, and the penalty."""
+        """The sampled loss, and ½ reg the squares: of a pair under bce, of an interaction with its negatives by bpr."""
         users, items = _grouped(batch, self.hparams["num_negatives"])
-        return sampled_loss(self.scores(users, items), self.hparams["loss"]) + self.penalty(users, items)
+        loss = sampled_loss(self.scores(users, items), self.hparams["loss"])
+        if self.hparams["reg"] == 0:
+            return loss
+        owners = users[:, None].expand_as(items) if self.hparams["loss"] == "bce" else users
+        penalty: Tensor = self.hparams["reg"] * self.squares(owners, items) / (2 * owners.numel())
+        return loss + penalty
 
 
 def check_sampling(loss: str, num_negatives: int) -> None:

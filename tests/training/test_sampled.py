@@ -16,7 +16,9 @@ from recflow.training.sampled import SampledModule, check_sampling
 class TableModel(SampledModule):
     """Scores are read from a table."""
 
-    def __init__(self, num_users: int, num_items: int, loss: str = "bce", num_negatives: int = 2) -> None:
+    def __init__(
+        self, num_users: int, num_items: int, loss: str = "bce", num_negatives: int = 2, reg: float = 0.0
+    ) -> None:
         super().__init__()
         self.save_hyperparameters()
         generator = torch.Generator().manual_seed(5)
@@ -25,8 +27,8 @@ class TableModel(SampledModule):
     def scores(self, users: Tensor, items: Tensor) -> Tensor:
         return self.table[users[:, None], items]
 
-    def penalty(self, users: Tensor, items: Tensor) -> Tensor:
-        return self.table.new_tensor(0.25)
+    def squares(self, users: Tensor, items: Tensor) -> Tensor:
+        return (100.0 * users).sum() + items.sum()
 
     def ranker(self):
         raise NotImplementedError
@@ -71,7 +73,7 @@ class TestSampledModule:
         pairs = PointwiseBatch(
             torch.tensor([3, 3, 8, 8]), torch.tensor([1, 7, 2, 40]), torch.tensor([1.0, 0.0, 1.0, 0.0])
         )
-        wanted = F.binary_cross_entropy_with_logits(model.table[pairs.users, pairs.items], pairs.labels) + 0.25
+        wanted = F.binary_cross_entropy_with_logits(model.table[pairs.users, pairs.items], pairs.labels)
         torch.testing.assert_close(model.loss(pairs), wanted)
         torch.testing.assert_close(model.loss(triples), wanted)
 
@@ -92,7 +94,14 @@ class TestSampledModule:
         model.scores = scores
         losses = [float(model.loss(batch)) for batch in model.batches(model.data)]
         assert sorted(seen) == sorted(liked)
-        assert losses == pytest.approx([math.log(2) + 0.25] * len(losses))
+        assert losses == pytest.approx([math.log(2)] * len(losses))
+
+    @pytest.mark.parametrize(("kind", "wanted"), [("bce", 100 * 11 + 50 / 2), ("bpr", 100 * 11 + 50)])
+    def test_the_penalty_is_of_pairs_under_bce_and_of_interactions_under_bpr(self, kind, wanted):
+        batch = BPRBatch(torch.tensor([3, 8]), torch.tensor([1, 2]), torch.tensor([7, 40]))
+        plain, penalised = (table_model(loss=kind, num_negatives=1, reg=reg) for reg in (0.0, 0.2))
+        extra = float(penalised.loss(batch) - plain.loss(batch))
+        assert extra == pytest.approx(0.1 * wanted / 2, rel=1e-5)
 
     def test_validation_batches_are_taken_too(self):
         model = table_model(num_negatives=4)
