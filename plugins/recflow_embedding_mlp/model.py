@@ -159,6 +159,12 @@ class EmbeddingMLP(RatingModule):
         self._counts = _counts(rows.users, sizes[0]), _counts(rows.items, sizes[1])
         self._graph = bipartite_graph(rows.users, rows.items, *sizes)
 
+    def feature_rows(self) -> dict[str, tuple[str, ...]]:
+        """See :meth:`RecModule.feature_rows`."""
+        tables = {"user_features": self.data.user_features, "item_features": self.data.item_features}
+        known = tables if self.hparams["features"] else dict.fromkeys(tables)
+        return {name: (*(() if table is None else table.names), "one") for name, table in known.items()}
+
     def setup(self, stage: str) -> None:
         """See :meth:`RecModule.setup`."""
         super().setup(stage)

@@ -149,6 +149,13 @@ class GraphSAGE(RecModule):
         self._to(rows.users.device)
         self._random = epoch_generator(seed, 0, rows.users.device)
 
+    def feature_rows(self) -> dict[str, tuple[str, ...]]:
+        """See :meth:`RecModule.feature_rows`."""
+        return {
+            "user_features": _names(self.data.user_features),
+            "item_features": _names(self.data.item_features),
+        }
+
     def setup(self, stage: str) -> None:
         """See :meth:`RecModule.setup`."""
         super().setup(stage)
@@ -157,7 +164,8 @@ class GraphSAGE(RecModule):
         self._random = epoch_generator(self.seed, 0, device)
 
     def _to(self, device: torch.device) -> None:
-        self._tables = self._tables[0].to(device), self._tables[1].to(device)
+        kind = self.users.weight.dtype  # what trainer.precision has made of it
+        self._tables = self._tables[0].to(device, kind), self._tables[1].to(device, kind)
         self._messages = self._messages.to(device)
         users, items = self._messages.degrees()
         self._trained = users > 0, items > 0
@@ -257,7 +265,7 @@ class GraphSAGE(RecModule):
             return None
         counts, device = (len(self._trained[0]), len(self._trained[1])), self._trained[0].device
         users, items = (torch.rand(count, generator=self._random, device=device) >= share for count in counts)
-        return users.float(), items.float()
+        return users.to(self.users.weight), items.to(self.users.weight)
 
     def notices(self) -> Sequence[str]:
         """Which features the data lack; those inputs are left out."""
@@ -307,6 +315,11 @@ def _with_ones(table: FeatureTable | None, num_nodes: int) -> Tensor:
     """The features and a last column of ones, ``[nodes, columns + 1]``."""
     ones = torch.ones(num_nodes, 1)
     return ones if table is None else torch.cat([table.values, ones.to(table.values.device)], dim=1)
+
+
+def _names(table: FeatureTable | None) -> tuple[str, ...]:
+    """What the columns of :func:`_with_ones` are called."""
+    return (*(() if table is None else table.names), "one")
 
 
 def _matrix(linear: Linear) -> Tensor:

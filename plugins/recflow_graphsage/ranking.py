@@ -30,8 +30,8 @@ class GraphSAGEBPR(GraphSAGE, RankingModule):
     def batches(self, data: Dataset) -> Batches:
         """Triples of user, liked item, and another item that has an edge."""
         liked = data.positives
-        # Counts to the power of 0: all items that have one alike.
-        negatives = NegativeSampler(data.train.users, data.train.items, data.num_items, "popularity", exponent=0)
+        has_edge = torch.bincount(liked.items, minlength=data.num_items) > 0
+        negatives = NegativeSampler(data.train.users, data.train.items, data.num_items, drawable=has_edge)
         return BPRBatches(liked.users, liked.items, negatives, data.batch_size, self.seed)
 
     def loss(self, batch: BPRBatch) -> Tensor:

@@ -90,7 +90,7 @@ class Hybrid(ClosedFormModule):
         runs: list[Path] = []
         for part in self.hparams["parts"]:
             if is_plugin(part):
-                check_plugin(part, self._settings(part), data)
+                check_plugin(part, {"metrics": self._measured(), **self._settings(part)}, data)
                 continue
             found = check_run(part, data).path.resolve()
             if found in runs:
@@ -161,7 +161,7 @@ class Hybrid(ClosedFormModule):
     def get_extra_state(self) -> str:
         """What a checkpoint says of the parts beside their tensors, as JSON."""
         settings = None if self.ensemble is None else self.ensemble.settings()
-        return json.dumps({"labels": self.labels, "ensemble": settings})
+        return json.dumps({"labels": self.labels, "seconds": self.part_seconds, "ensemble": settings})
 
     def set_extra_state(self, state: str) -> None:
         """Nothing is left to do: see :meth:`load_state_dict`."""
@@ -169,12 +169,15 @@ class Hybrid(ClosedFormModule):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Rebuild the parts: a checkpoint needs none of their runs."""
         state = json.loads(state_dict["_extra_state"])
-        self.labels, self.ensemble = state["labels"], None
+        self.labels, self.part_seconds, self.ensemble = state["labels"], state["seconds"], None
         if state["ensemble"] is not None:
             own = {name: value for name, value in state_dict.items() if name.startswith("ensemble.")}
             tensors = {name.removeprefix("ensemble."): tensor for name, tensor in own.items()}
             self.ensemble = EnsembleRanker.rebuild(state["ensemble"], tensors)
         return super().load_state_dict(state_dict, strict, assign)
+
+    def _measured(self) -> dict[str, Any]:
+        return vars(self.metrics_config or MetricsConfig())
 
     def _settings(self, part: str) -> Mapping[str, Any]:
         given: dict[str, Mapping[str, Any]] = self.hparams["settings"] or {}
@@ -189,6 +192,7 @@ class Hybrid(ClosedFormModule):
         run = Run(folder / part)
         if run.finished:
             self.console.print(f"{title}: finished before", highlight=False)
+            self.part_seconds += run.metrics["train_seconds"]
             return check_run(str(run.path), self.data)
         self.console.print(title, highlight=False)
         device = self.trainer.strategy.root_device
@@ -199,12 +203,13 @@ class Hybrid(ClosedFormModule):
             settings = dict(self._settings(part))
             trainer = {"accelerator": device.type, "devices": 1 if device.type == "cpu" else [device.index or 0]}
             settings["trainer"] = {**trainer, **settings.get("trainer", {})}
-            settings["metrics"] = vars(self._metrics_config or MetricsConfig())
+            settings["metrics"] = self._measured()
             with isolate_rng():
                 run = fit(
                     part, self.data, folder=run.path, console=self.console, seed=self.seed, test=False, **settings
                 )
         self.data.to(device)
+        self.part_seconds += run.metrics["train_seconds"]
         if run.metrics["val"]:
             name = run.metrics["monitor"].removeprefix("val/")
             value, epoch = run.metrics["val"].get(name, float("nan")), run.metrics["best_epoch"]

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.pytorch.utilities.seed import isolate_rng
-
 from recflow import RecflowError, Run, load_run, registry
 from recflow.data.dataset import Dataset
 from recflow.ranking.kinds import kind_of
 from recflow.ranking.rankers import Ranker
+from recflow.training.fit import check_fit
 from recflow.training.warm_start import refuse_other_rows
 
 SETTINGS = ("model", "trainer", "optimizer", "lr_scheduler", "monitor", "patience")
@@ -80,15 +79,10 @@ def check_plugin(part: str, settings: Mapping[str, Any], data: Dataset) -> None:
     Raises:
         RecflowError: If so.
     """
-    spec = registry.load(part)
-    if spec.task == "rating" and not data.interactions.has_ratings:
-        raise RecflowError(f"Part {part} predicts ratings, and {data.name} has none: leave it out.")
-    module = registry.load_target(spec, "module")
-    with isolate_rng():
-        try:
-            module(num_users=data.num_users, num_items=data.num_items, **settings.get("model", {}))
-        except (TypeError, ValueError) as error:
-            raise RecflowError(f"model.settings.{part} cannot be used: {error}") from error
+    try:
+        check_fit(part, data, **settings)
+    except RecflowError as error:
+        raise RecflowError(f"Part {part}: {error}") from error
 
 
 def check_run(part: str, data: Dataset) -> Run:

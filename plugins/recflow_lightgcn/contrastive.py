@@ -140,13 +140,14 @@ class XSimGCL(RankingModule):
         if not self.training or self.hparams["eps"] == 0:
             return layer
         noise = F.normalize(torch.rand_like(layer)).mul_(self.hparams["eps"])
-        return layer + noise.copysign_(layer.detach())
+        return layer + noise.mul_(layer.detach().sign())
 
     def _contrast(self, whole: Tensor, one: Tensor, nodes: Tensor) -> Tensor:
         """InfoNCE of some nodes, each once."""
         nodes = torch.unique(nodes)
         z, y = (F.normalize(side.index_select(0, nodes)) for side in (whole, one))  # [nodes, dim]
-        return info_nce(z, y, self.hparams["temperature"])
+        with torch.autocast(z.device.type, enabled=False):  # in mixed precision, too, as precise as the parameters
+            return info_nce(z.to(self.users.dtype), y.to(self.users.dtype), self.hparams["temperature"])
 
 
 def info_nce(z: Tensor, y: Tensor, temperature: float) -> Tensor:
@@ -166,15 +167,15 @@ def info_nce(z: Tensor, y: Tensor, temperature: float) -> Tensor:
 
 
 class _InfoNCE(torch.autograd.Function):
-    # Unit vectors' similarities are at most 1, so no maximum is looked for, and one matrix is worked on in place: of
-    # torch's own logsumexp and its backward pass this takes half the time.
+    # One matrix is worked on in place: of torch's own logsumexp and its backward pass this takes half the time.
     @staticmethod
     def forward(ctx: Any, z: Tensor, y: Tensor, temperature: float) -> Tensor:
-        weights = torch.mm(z, y.T).sub_(1).div_(temperature).exp_()  # [nodes, nodes]
-        own, total = weights.diagonal().clone(), weights.sum(1)
+        weights = torch.mm(z, y.T).div_(temperature)  # [nodes, nodes]
+        own, highest = weights.diagonal().clone(), weights.amax(1)
+        total = weights.sub_(highest[:, None]).exp_().sum(1)
         ctx.save_for_backward(z, y, weights.div_(total[:, None]))
         ctx.temperature = temperature
-        return (total / own).log().mean()
+        return (total.log() + highest - own).mean()
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:

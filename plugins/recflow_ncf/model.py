@@ -242,11 +242,13 @@ class NeuMF(_NCF):
         self.save_hyperparameters()
         self._build(self.hparams)
 
-    def begin(self, data: Dataset) -> None:
+    def begin(self, data: Dataset) -> str | None:
         """Take over what the pre-trained halves have learnt."""
-        if self.hparams["gmf_run"] is not None:
-            gmf, mlp = (learnt_here(self.hparams[f"{name}_run"], name, data) for name in ("gmf", "mlp"))
-            self.pretrain(gmf, mlp)
+        if self.hparams["gmf_run"] is None:
+            return None
+        gmf, mlp = (learnt_here(self.hparams[f"{name}_run"], name, data) for name in ("gmf", "mlp"))
+        self.pretrain(gmf, mlp)
+        return "a gmf and an mlp run on the same rows"
 
     @torch.no_grad()
     def pretrain(self, gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor]) -> None:
@@ -261,13 +263,17 @@ class NeuMF(_NCF):
         """
         alpha, own = self.hparams["alpha"], self.state_dict()
         for half, given, share in (("product.", gmf, alpha), ("tower.", mlp, 1 - alpha)):
-            for name, tensor in own.items():
-                if name.startswith(half):
-                    found = given[name].shape if name in given else None
-                    if found != tensor.shape:
-                        raise RecflowError(
-                            f"The pre-trained run has {name} of shape {found and list(found)}, this model "
-                            f"{list(tensor.shape)}: give both the same --model.* sizes."
-                        )
-                    tensor.copy_(given[name] * share if name == f"{half}output" else given[name])
+            here, there = (
+                {name: list(tensor.shape) for name, tensor in state.items() if name.startswith(half)}
+                for state in (own, given)
+            )
+            differing = sorted(name for name in here.keys() | there.keys() if here.get(name) != there.get(name))
+            if differing:
+                name = differing[0]
+                raise RecflowError(
+                    f"The pre-trained run has {name} of shape {there.get(name)}, this model {here.get(name)}: give "
+                    "both the same --model.* sizes."
+                )
+            for name in here:
+                own[name].copy_(given[name] * share if name == f"{half}output" else given[name])
         self.offset.copy_(alpha * gmf["offset"] + (1 - alpha) * mlp["offset"])

@@ -3,12 +3,13 @@
 Model      score(u, i) = <e_u, e_i>;  e = [e⁰ | e¹/|e¹| | … | e^L/|e^L|];  Â = D^-1/2 A D^-1/2;
            e^(l+1) = dropout(LeakyReLU(W₁ (e^l + m^l) + b₁ + W₂ (m^l ⊙ e^l) + b₂)),  m^l = Â dropped(e^l)
 Dropout    message: of the entries of a layer's result;  node: whole nodes send no message, in each layer others
-Loss       mean of -log sigmoid(score(u, i) - score(u, j)) + ½ reg (|e_u|² + |e_i|² + |e_j|²), over the batch
+Loss       mean of -log sigmoid(score(u, i) - score(u, j)) + ½ reg (|e⁰_u|² + |e⁰_i|² + |e⁰_j|²), over the batch
 Negatives  one item j per positive, uniform over items the user has not interacted with in training
 Fold-in    the users' vectors e regressed on their histories, see recflow.training.fold_in
 Source     Wang, He et al., SIGIR 2019, https://arxiv.org/abs/1905.08108
 Differs    as in the authors' code, what a layer passes on is not normalised but what it adds to e is; their node
-           dropout leaves out single edges, ours, as in the paper, all that a node would send
+           dropout leaves out single edges, ours, as in the paper, all that a node would send. Their penalty is on e,
+           whose other parts are of length 1, the paper's on W, too
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch.nn import Linear, ModuleList, Parameter, init
 from recflow.data.batches import BPRBatch
 from recflow.ranking.rankers import FactorRanker
 from recflow.training.fold_in import history_vectors
-from recflow.training.losses import bpr_loss
+from recflow.training.losses import bpr_loss, squared_norms
 from recflow.training.modules import RankingModule
 from recflow.training.propagation import propagate
 
@@ -41,7 +42,7 @@ class NGCF(RankingModule):
         hidden: Sizes of the layers' results, one at least; their number is L.
         message_dropout: Share of the entries of each layer's result that are left out in training, from 0 to below 1.
         node_dropout: Share of the nodes that send no message in training, from 0 to below 1.
-        reg: Weight of ½(|e_u|² + |e_i|² + |e_j|²), averaged over the batch, on the concatenated vectors.
+        reg: Weight of ½(|e⁰_u|² + |e⁰_i|² + |e⁰_j|²), averaged over the batch, at least 0.
         lr: Adam's learning rate.
     """
 
@@ -103,16 +104,16 @@ class NGCF(RankingModule):
         return parts
 
     def loss(self, batch: BPRBatch) -> Tensor:
-        """BPR plus the penalty on the batch's own vectors."""
+        """BPR plus the penalty on the batch's own embeddings."""
         both = torch.cat([batch.items, batch.negatives])  # [2 * batch]
-        pos_score = neg_score = squares = self.users.new_zeros(())
+        pos_score = neg_score = self.users.new_zeros(())
         for users, items in self.layers():  # part by part: the concatenation never exists
             user = users.index_select(0, batch.users)  # [batch, size]
             item = items.index_select(0, both)
             pos, neg = item.chunk(2)
             pos_score, neg_score = pos_score + (user * pos).sum(1), neg_score + (user * neg).sum(1)
-            squares = squares + user.square().sum() + item.square().sum()
-        loss: Tensor = bpr_loss(pos_score, neg_score) + self.hparams["reg"] * squares / (2 * len(batch.users))
+        penalty = squared_norms(self.users, batch.users) + squared_norms(self.items, both)
+        loss: Tensor = bpr_loss(pos_score, neg_score) + self.hparams["reg"] * penalty / (2 * len(batch.users))
         return loss
 
     @torch.no_grad()

@@ -67,7 +67,9 @@ def _show(name: str) -> int:
 def _documented_arguments(module: type) -> dict[str, str]:
     from docstring_parser import parse
 
-    return {entry.arg_name: entry.description or "" for entry in parse(inspect.getdoc(module) or "").params}
+    # a variant may leave its arguments to be documented by the base that takes them
+    documented = [inspect.getdoc(owner) or "" for owner in reversed(module.__mro__) if owner.__module__ != "builtins"]
+    return {entry.arg_name: entry.description or "" for text in documented for entry in parse(text).params}
 
 
 def _range(distribution: object) -> str:

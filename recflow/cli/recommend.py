@@ -60,7 +60,8 @@ def run(argv: Sequence[str]) -> int:
         title = f"for someone who rated {', '.join(item.title for item in found)}"
     print_recommendations(console, answer.recommendations, f"{title} ({answer.path})", args.why)
     about = chosen.recommender.about
-    if args.like and any(history.values()) and about["task"] == "ranking" and about["relevant_from"] is None:
+    alike = about["task"] == "ranking" and about["relevant_from"] is None
+    if args.like and any(history.values()) and alike and not chosen.recommender.ranker.whole_history:
         console.print(
             "[dim]stars made no difference: this run learnt from all interactions alike; fit with --data.relevant_from "
             "to say what counts as liked[/]"

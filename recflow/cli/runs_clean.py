@@ -122,7 +122,7 @@ def _paths(entry: Entry, checkpoints: bool) -> Iterator[Path]:
     """What goes with an entry: folders and files that recflow made."""
     for run in entry.runs:
         if checkpoints:
-            files = (run.path / "checkpoints" / name for name in _CHECKPOINTS)
+            files = (file for name in _CHECKPOINTS for file in run.path.glob(f"**/checkpoints/{name}"))  # of parts, too
             yield from (file for file in files if file.is_file())
         elif (run.path / CONFIG).is_file():
             yield run.path

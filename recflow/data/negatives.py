@@ -37,6 +37,7 @@ class NegativeSampler:
         distribution: uniform (over all items) or popularity.
         exponent: Of the counts under popularity, at least 0: 0 draws all items that have a count alike, 1 in
             proportion to it.
+        drawable: Which items may be drawn at all, bool, shape ``[num_items]``; all of them if None.
 
     Raises:
         RecflowError: If a user has interacted with every item that could be drawn, or nothing can be drawn at all.
@@ -49,6 +50,7 @@ class NegativeSampler:
         num_items: int,
         distribution: Distribution = "uniform",
         exponent: float = 0.75,
+        drawable: Tensor | None = None,
     ) -> None:
         if distribution not in ("uniform", "popularity"):
             raise RecflowError(f"Negatives are drawn by uniform or popularity, not by {distribution!r}.")
@@ -60,8 +62,11 @@ class NegativeSampler:
             self.weights = torch.ones(num_items, dtype=torch.int64, device=self.keys.device)
         else:
             self.weights = _popularity(torch.bincount(self.keys % num_items, minlength=num_items), exponent)
+        if drawable is not None:
+            self.weights = self.weights * drawable
         self.mass = self.weights.cumsum(0)  # of the items up to and including each
-        self._refuse_who_has_all(int((self.weights > 0).sum()))
+        self._every_item_alike = distribution == "uniform" and drawable is None
+        self._refuse_who_has_all()
 
     def __call__(self, users: Tensor, generator: torch.Generator) -> Tensor:
         """Draw one item per user, int64, shape of ``users``."""
@@ -76,18 +81,20 @@ class NegativeSampler:
         drawn[open_] = self._draw_from_rest(users[open_], generator)
         return drawn
 
-    def _refuse_who_has_all(self, num_drawable: int) -> None:
+    def _refuse_who_has_all(self) -> None:
+        num_drawable = int((self.weights > 0).sum())
         if num_drawable == 0:
             raise RecflowError("There are no interactions to draw negatives by popularity from: use uniform.")
-        if len(self.keys) and int(torch.bincount(self.keys // self.num_items).max()) >= num_drawable:
-            which = "" if num_drawable == self.num_items else " that anybody has interacted with"
+        known = self.keys[self.weights[self.keys % self.num_items] > 0]
+        if len(known) and int(torch.bincount(known // self.num_items).max()) >= num_drawable:
+            which = "" if num_drawable == self.num_items else " that can be drawn"
             raise RecflowError(
                 f"A user has interacted with all {num_drawable} items{which}: none is left to be drawn as a negative."
             )
 
     def _draw(self, count: int, generator: torch.Generator) -> Tensor:
         device = self.keys.device
-        if self.distribution == "uniform":
+        if self._every_item_alike:
             return torch.randint(self.num_items, (count,), generator=generator, device=device)
         return self._item_at(torch.randint(int(self.mass[-1]), (count,), generator=generator, device=device))
 

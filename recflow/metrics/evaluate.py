@@ -99,7 +99,7 @@ class Evaluator:
         keep_per_user: bool = False,
         gather: bool = True,
     ) -> None:
-        self.data, self.task, self.config = data, task, config or MetricsConfig()
+        self.data, self.part, self.task, self.config = data, part, task, config or MetricsConfig()
         self.seen = _histories(data.seen(part), data)
         self.relevant = _histories(data.relevant(part), data)
         self.held_out = _histories(data.rows[part], data)
@@ -107,7 +107,8 @@ class Evaluator:
         self.users = counts.nonzero().flatten()  # everyone with a held-out row
         untrained = data.untrained(task)
         self.folded = untrained if bool(untrained[self.users].any()) else None
-        self.known = None if self.folded is None else _histories(_taste(data, part, task), data)
+        self.known: Histories | None = None  # what users are folded in from, from begin() on
+        self._known: dict[bool, Histories] = {}
         self.popularity = torch.bincount(data.train.items, minlength=data.num_items).float()
         self.given = GivenCandidates.of(data, self.relevant) if part == "test" else None
         device = self.users.device
@@ -143,6 +144,11 @@ class Evaluator:
     def begin(self, ranker: Ranker) -> None:
         """Forget what was measured, and measure this ranker from here on."""
         self.ranker = ranker.eval()
+        if self.folded is not None:
+            whole = self.task == "rating" or ranker.whole_history
+            if whole not in self._known:
+                self._known[whole] = _histories(_taste(self.data, self.part, whole), self.data)
+            self.known = self._known[whole]
         self.ranking.reset()
         self.rating.reset()
         if self.among_given is not None:
@@ -276,10 +282,10 @@ def _histories(rows: Rows, data: Dataset) -> Histories:
     return Histories.from_pairs(rows.users, rows.items, data.num_users, data.num_items, rows.ratings)
 
 
-def _taste(data: Dataset, part: Part, task: Task) -> Rows:
-    """The part of what is known that a model learns from: ranking models from likes alone, as when serving."""
+def _taste(data: Dataset, part: Part, whole: bool) -> Rows:
+    """What is known of users, or the part of it that ranking models learn from, likes alone, as when serving."""
     rows, threshold = data.seen(part), data.liked_from
-    return rows if task == "rating" or threshold is None else rows.where(rows.ratings >= threshold)
+    return rows if whole or threshold is None else rows.where(rows.ratings >= threshold)
 
 
 def _refuse_nan(scores: Tensor) -> None:

@@ -51,6 +51,7 @@ class EnsembleRanker(Ranker):
         rrf_k: How little the first ranks stand out, at least 0.
     """
 
+    whole_history = True
     indptr: Tensor
     items: Tensor
 
@@ -135,18 +136,22 @@ class EnsembleRanker(Ranker):
         return self._fused(self._scaled(near, own), weights if max(weights) > 0 else [1.0] * len(weights))
 
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
-        """See :meth:`Ranker.explain`; exact: all shortened histories are scored anew, by all parts, some at a time."""
+        """See :meth:`explain_many`."""
+        return self.explain_many(items, ratings, torch.tensor([item], device=items.device))[0]
+
+    def explain_many(self, items: Tensor, ratings: Tensor | None, wanted: Tensor) -> Tensor:
+        """See :meth:`Ranker.explain_many`; exact: all shortened histories are scored anew, by all parts, once."""
         length, device = len(items), items.device
-        candidate, everything = torch.tensor([item], device=device), torch.arange(length, device=device)
-        whole, falls = self.score_history(items, ratings, candidate), [torch.empty(0, device=device)]
+        everything = torch.arange(length, device=device)
+        whole, falls = self.score_history(items, ratings, wanted), [torch.empty(len(wanted), 0, device=device)]
         for left_out in torch.split(everything, self._chunk_size):
             kept = everything.expand(len(left_out), -1)  # [chunk, history]
             place = kept[kept != left_out[:, None]]  # [chunk * (history - 1)]
             rows = torch.arange(len(left_out) + 1, device=device)
             stars = torch.empty(0, device=device) if ratings is None else ratings[place]
             shortened = Histories(rows * (length - 1), items[place], stars)
-            falls.append(whole - self.score_histories(shortened, rows[:-1], candidate)[:, 0])
-        return torch.cat(falls)
+            falls.append((whole - self.score_histories(shortened, rows[:-1], wanted)).T)  # [recommended, chunk]
+        return torch.cat(falls, dim=1)
 
     def evidence(self, users: Tensor) -> Evidence:
         """What the parts say to known users, int64, ``[batch]``."""

@@ -29,6 +29,8 @@ class Ranker(nn.Module, ABC):
 
     num_users: int
     num_items: int
+    whole_history: bool = False
+    """Whether histories come whole, with stars, even where a ranking run learnt from likes alone. Rating models' do."""
 
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments that are not tensors: JSON values."""
@@ -120,6 +122,19 @@ class Ranker(nn.Module, ABC):
             self.score_history(items[rest], None if ratings is None else ratings[rest], candidate) for rest in keep
         ]
         return torch.cat([whole - score for score in without]) if without else items.new_empty(0, dtype=torch.float32)
+
+    def explain_many(self, items: Tensor, ratings: Tensor | None, wanted: Tensor) -> Tensor:
+        """:meth:`explain` for several recommended items.
+
+        Args:
+            items: The history's item indices, int64, shape ``[history]``.
+            ratings: Its stars, float32, shape ``[history]``.
+            wanted: The recommended items, int64, shape ``[recommended]``.
+
+        Returns:
+            Contributions, float32, shape ``[recommended, history]``.
+        """
+        return torch.stack([self.explain(items, ratings, item) for item in wanted.tolist()])
 
     def predict(self, users: Tensor, items: Tensor) -> Tensor:
         """Predict ratings of user–item pairs, in stars.

@@ -168,11 +168,16 @@ class Recommender:
         folded[histories.lengths(users[rows]) == 0] = self._popularity
         scores[rows] = folded.masked_fill_(masked, -torch.inf)
 
+    @property
+    def _takes_all(self) -> bool:
+        """Whether the ranker is given whole histories, not likes alone."""
+        return self._rates or self.ranker.whole_history
+
     @cached_property
     def tastes(self) -> Histories | None:
         """Of each user, what the model learns from; see :meth:`_taste`."""
         histories, threshold = self.bundle.histories, self.about["relevant_from"]
-        if histories is None or self._rates or threshold is None:
+        if histories is None or self._takes_all or threshold is None:
             return histories
         return histories.at_least(threshold)
 
@@ -193,7 +198,7 @@ class Recommender:
     def _taste(self, items: Tensor, ratings: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The part of a history that the model learns from."""
         threshold = self.about["relevant_from"]
-        if self.about["task"] == "rating" or ratings is None or threshold is None:
+        if self._takes_all or ratings is None or threshold is None:
             return items, ratings
         liked = ratings >= threshold
         return items[liked], ratings[liked]
@@ -210,19 +215,20 @@ class Recommender:
         scores = scores.index_fill(0, seen, -torch.inf)  # a copy: the scores may be the ranker's own memory
         best = top_k(scores[None], min(k, len(scores)))
         indices = [item for item in best.items[0].tolist() if item >= 0]
-        because = [self._because(taste, item) if taste else () for item in indices]
+        because = self._because(taste, indices) if taste else [()] * len(indices)
         listed = zip(self.catalog.items(indices), best.scores[0].tolist(), because, strict=False)
         low, high = self._shown if stars else (-torch.inf, torch.inf)
         return tuple(Recommendation(item, min(max(score, low), high), why) for item, score, why in listed)
 
-    def _because(self, taste: tuple[Tensor, Tensor | None], item: int, most: int = 2) -> tuple[str, ...]:
+    def _because(self, taste: tuple[Tensor, Tensor | None], indices: list[int], most: int = 2) -> list[tuple[str, ...]]:
+        """For each recommended item, the titles of the history that speak most for it."""
         items, ratings = taste
-        if len(items) == 0:
-            return ()
-        part = self.ranker.explain(items, ratings, item)
-        best = part.topk(min(most, len(part)))
-        chosen = items[best.indices[best.values > 0]].tolist()
-        return tuple(found.title for found in self.catalog.items(chosen))
+        if len(items) == 0 or not indices:
+            return [()] * len(indices)
+        parts = self.ranker.explain_many(items, ratings, torch.tensor(indices))
+        best = parts.topk(min(most, len(items)))
+        chosen = [items[row[values > 0]].tolist() for row, values in zip(best.indices, best.values, strict=True)]
+        return [tuple(found.title for found in self.catalog.items(some)) for some in chosen]
 
 
 def _check_k(k: int) -> None:

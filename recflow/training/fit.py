@@ -15,6 +15,7 @@ import lightning.pytorch as pl
 import polars
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from torch import Tensor
 
@@ -133,7 +134,23 @@ def run_fit(configuration: FitConfiguration, resumed: Run | None, console: Conso
     """
     with quiet_libraries():
         console = console if is_first_process() else Console(quiet=True)
-        return _Fit(configuration, resumed, console, folder).run_all()
+        return _Fit(configuration, resumed, console).run_all(folder)
+
+
+def check_fit(plugin: str, data: Dataset, **settings: Any) -> None:
+    """Refuse what :func:`fit` would refuse before it writes anything, for a model that is to be fitted later.
+
+    Args:
+        plugin: The model's name.
+        data: The prepared dataset.
+        settings: As :func:`fit` takes them.
+
+    Raises:
+        RecflowError: If something given cannot be used.
+    """
+    given = {"plugin": plugin, "data": vars(data.config), **settings}
+    with quiet_libraries(), isolate_rng():
+        _Fit(configure(list(flatten(given)), data)[0], None, Console(quiet=True))
 
 
 def is_first_process() -> bool:
@@ -144,9 +161,9 @@ def is_first_process() -> bool:
 class _Fit:
     """One fit on its way through the stages."""
 
-    def __init__(
-        self, configuration: FitConfiguration, resumed: Run | None, console: Console, folder: Path | None
-    ) -> None:
+    run: Run
+
+    def __init__(self, configuration: FitConfiguration, resumed: Run | None, console: Console) -> None:
         self.configuration, self.console = configuration, console
         self.config, self.spec = configuration.config, configuration.spec
         self.model: RecModule = configuration.model
@@ -158,13 +175,13 @@ class _Fit:
         self.earlier = self._earlier()
         self.header = {**self.data.header(), "start": self._start()}
         self._check()
+        self.first = is_first_process()  # of several: it makes the run folder and writes everything in it
+
+    def run_all(self, folder: Path | None) -> Run:
+        """Train, choose the best epoch, test, and write the run folder; see :func:`run_fit`."""
+        self.run = self.resumed or self._new_run(folder)
         if self.config["threads"] is not None:
             torch.set_num_threads(self.config["threads"])
-        self.first = is_first_process()  # of several: it makes the run folder and writes everything in it
-        self.run = resumed or self._new_run(folder)
-
-    def run_all(self) -> Run:
-        """Train, choose the best epoch, test, and write the run folder."""
         if self.first:
             self.run.write_text(CONFIG, self.configuration.dump())
             self.run.write_text(HEADER, _json(self.header))
@@ -173,7 +190,7 @@ class _Fit:
         try:
             trainer, history, best_checkpoint = self._train()
         except BaseException as error:
-            self._break_off()
+            self._break_off(error)
             if isinstance(error, SystemExit):  # what Lightning makes of Ctrl-C
                 raise KeyboardInterrupt from None
             raise
@@ -195,11 +212,16 @@ class _Fit:
             return Run(folder)
         return create_run(self.config["runs_dir"], self.spec.name, self.data.name, self.config["name"])
 
-    def _break_off(self) -> None:
+    def _break_off(self, error: BaseException) -> None:
         if not self.first:
             return
         done = any(self.run.path.glob("**/checkpoints/last.ckpt"))  # of this run, or of a model that is a part of it
-        advice = f"go on by: recflow fit --resume {self.run.path}" if done else "before the end of the first epoch"
+        if not done:
+            advice = "before the end of the first epoch"
+        elif isinstance(error, RecflowError):  # it would come again
+            advice = f"what is done stays in {self.run.path}"
+        else:
+            advice = f"go on by: recflow fit --resume {self.run.path}"
         if not done and self.resumed is None:
             shutil.rmtree(self.run.path)  # nothing to go on with
             advice += ": nothing was kept"
@@ -252,7 +274,16 @@ class _Fit:
         if threads is not None and threads < 1:
             raise RecflowError(f"threads must be at least 1, got {threads}.")
         if not done:
-            self.model.begin(self.data)
+            self._begin()
+
+    def _begin(self) -> None:
+        """Let a new run's model refuse its data, or take over what it starts from."""
+        self.model.metrics_config = self.metrics
+        start = self.model.begin(self.data)
+        if start is not None and self.earlier is not None:
+            raise RecflowError(f"{self.spec.name} starts from {start} already: leave out --init-from, or that.")
+        if start is not None:
+            self.header["start"] = start
 
     def _check_resumed(self) -> None:
         if self.resumed is None:
@@ -388,7 +419,7 @@ class _Fit:
             "monitor": self.monitor,
             "best_epoch": best_epoch,
             "epochs": len(history.epochs),
-            "train_seconds": sum(row["seconds"] for row in history.epochs),
+            "train_seconds": self.model.part_seconds + sum(row["seconds"] for row in history.epochs),
             "parameters": sum(value.numel() for value in self.model.state_dict().values() if isinstance(value, Tensor)),
             "header": header,
             "train": training_errors(ranker, self.data) if self.spec.task == "rating" else {},

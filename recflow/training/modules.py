@@ -46,6 +46,8 @@ class RecModule(pl.LightningModule, ABC):
         seed: The run's seed.
         folder: The run's folder, where :func:`~recflow.training.fit.fit` trains the model; None elsewhere.
         console: Where progress is shown; nowhere, unless ``fit`` says otherwise.
+        metrics_config: What is measured; the usual if None.
+        part_seconds: Seconds spent on training models that this one is made of.
     """
 
     task: ClassVar[Task]
@@ -56,6 +58,8 @@ class RecModule(pl.LightningModule, ABC):
     seed: int
     folder: Path | None = None
     console: Console = Console(quiet=True)
+    metrics_config: MetricsConfig | None = None
+    part_seconds: float = 0.0
 
     def attach(self, data: Dataset, seed: int = 0, metrics: MetricsConfig | None = None) -> None:
         """Give the model its data. The trainer does so through :meth:`setup`; tests and baselines call it directly.
@@ -66,7 +70,7 @@ class RecModule(pl.LightningModule, ABC):
             metrics: What validation measures.
         """
         self.data, self.seed = data, seed
-        self._metrics_config = metrics
+        self.metrics_config = metrics
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:
@@ -96,7 +100,7 @@ class RecModule(pl.LightningModule, ABC):
         """
         neighbour_means(self, users, items)
 
-    def begin(self, data: Dataset) -> None:
+    def begin(self, data: Dataset) -> str | None:
         """Called once for a new run, before anything is written, and never when one is resumed.
 
         A model refuses here what it cannot be fitted on, and takes over what it starts from.
@@ -104,9 +108,21 @@ class RecModule(pl.LightningModule, ABC):
         Args:
             data: What it is to be fitted on; :attr:`data` is not there yet.
 
+        Returns:
+            Where its first vectors come from, for the run's header; None if they are drawn by chance.
+
         Raises:
             RecflowError: If it cannot be fitted.
         """
+        return None
+
+    def feature_rows(self) -> dict[str, tuple[str, ...]]:
+        """Which tensors' rows belong to features, by the features' names: a later run finds them again by these."""
+        return {}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note what the features were called."""
+        checkpoint["feature_rows"] = self.feature_rows()
 
     @abstractmethod
     def held_out_batches(self) -> Sequence[Any]:
@@ -118,7 +134,7 @@ class RecModule(pl.LightningModule, ABC):
 
     def validation_users(self) -> UserChunks:
         """Users to rank for in validation, in chunks; none if there is no validation part."""
-        self._evaluator = Evaluator(self.data, "val", self.task, self._metrics_config)
+        self._evaluator = Evaluator(self.data, "val", self.task, self.metrics_config)
         self._held_out = self.held_out_batches()
         return self._evaluator.chunks(self.trainer.global_rank, self.trainer.world_size)
 

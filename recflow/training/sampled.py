@@ -49,8 +49,8 @@ class SampledModule(RankingModule):
         wanted: int = self.hparams["num_negatives"]
         if self.hparams["loss"] == "bpr" and wanted == 1:
             return super().batches(data)
+        sampler = NegativeSampler(data.train.users, data.train.items, data.num_items)
         users, items = data.positives.users, data.positives.items
-        sampler = NegativeSampler(users, items, data.num_items)
         return PointwiseBatches(users, items, sampler, data.batch_size, self.seed, wanted)
 
     def loss(self, batch: BPRBatch | PointwiseBatch) -> Tensor:

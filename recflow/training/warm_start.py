@@ -77,7 +77,7 @@ def start_from(model: RecModule, run: Run, plugin: str) -> str:
         raise RecflowError(
             f"{run.path} and {model.data.name} share ids but not items: {other:,} of {len(items.new):,} titles differ."
         )
-    _take_over(model, _learnt(run), users, items, run)
+    _take_over(model, _checkpoint(run), users, items, run)
     model.start_new(users.added, items.added)
     return (
         f"started from {run.path}: {len(users.new):,} users and {len(items.new):,} items known, "
@@ -104,7 +104,8 @@ def learnt_here(folder: str, plugin: str, data: Dataset) -> Mapping[str, Tensor]
     if run.metrics["plugin"] != plugin:
         raise RecflowError(f"{run.path} is a run of {run.metrics['plugin']}, expected one of {plugin}.")
     refuse_other_rows(run, data)
-    return _learnt(run)
+    learnt: Mapping[str, Tensor] = _checkpoint(run)["state_dict"]
+    return learnt
 
 
 def refuse_other_rows(run: Run, data: Dataset) -> None:
@@ -204,19 +205,19 @@ def neighbour_means(model: RecModule, users: Tensor, items: Tensor) -> None:
             _fill(table[data.num_users :], items, by_item, by_user, data.num_users, genres)
 
 
-def _learnt(run: Run) -> Mapping[str, Tensor]:
+def _checkpoint(run: Run) -> Mapping[str, Any]:
     folder = run.path / "checkpoints"
     for name in ("best.ckpt", "last.ckpt"):
         if (folder / name).is_file():
-            loaded: Mapping[str, Tensor] = torch.load(folder / name, map_location="cpu", weights_only=True)[
-                "state_dict"
-            ]
+            loaded: Mapping[str, Any] = torch.load(folder / name, map_location="cpu", weights_only=True)
             return loaded
     raise RecflowError(f"{folder} holds no checkpoint to start from; was it cleaned up?")
 
 
 @torch.no_grad()
-def _take_over(model: RecModule, learnt: Mapping[str, Tensor], users: Known, items: Known, run: Run) -> None:
+def _take_over(model: RecModule, checkpoint: Mapping[str, Any], users: Known, items: Known, run: Run) -> None:
+    learnt: Mapping[str, Tensor] = checkpoint["state_dict"]
+    theirs: Mapping[str, Sequence[str]] = checkpoint.get("feature_rows", {})
     num_users, num_old_users = model.data.num_users, run.recommender.ranker.num_users
     nodes = Known(
         torch.cat([users.new, items.new + num_users]),
@@ -226,6 +227,9 @@ def _take_over(model: RecModule, learnt: Mapping[str, Tensor], users: Known, ite
     known: dict[Axis, Known] = {"user": users, "item": items, "node": nodes}
     state = model.state_dict()
     axes = axes_of(model)
+    for name, names in model.feature_rows().items():
+        if name in theirs:  # features that are new start at 0, those that are gone are forgotten
+            learnt = {**learnt, name: _by_name(learnt[name], theirs[name], names)}
     if learnt.keys() != state.keys():
         raise RecflowError(f"{run.path} was fitted with another kind of model; give it the same --model.* settings.")
     for name, table in state.items():
@@ -248,6 +252,16 @@ def _take_over(model: RecModule, learnt: Mapping[str, Tensor], users: Known, ite
             table[torch.meshgrid(*here, indexing="ij")] = old[torch.meshgrid(*there, indexing="ij")]
         else:
             table.copy_(old)
+
+
+def _by_name(rows: Tensor, names: Sequence[str], wanted: Sequence[str]) -> Tensor:
+    """Rows in another order of their names; zeros for those that have no row."""
+    place = {name: row for row, name in enumerate(names)}
+    found = rows.new_zeros(len(wanted), *rows.shape[1:])
+    for row, name in enumerate(wanted):
+        if name in place:
+            found[row] = rows[place[name]]
+    return found
 
 
 def _fill(table: Tensor, new: Tensor, own: Tensor, other: Tensor, num_other: int, features: Tensor | None) -> None:

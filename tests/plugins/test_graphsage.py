@@ -10,6 +10,7 @@ from torch_geometric.nn import SAGEConv
 
 import recflow
 from recflow.data.batches import BPRBatch, RatingBatch
+from recflow.data.dataset import DataConfig, prepare
 from recflow.data.graph import bipartite_graph
 from recflow.data.neighbours import sample_subgraph
 from recflow.ranking.histories import Histories
@@ -369,6 +370,16 @@ def test_negatives_are_items_that_have_an_edge():
     model = stirred(GraphSAGEBPR)
     drawn = torch.cat([batch.negatives for _ in range(20) for batch in model.batches(model.data)])
     assert set(drawn.tolist()) == set(range(NUM_ITEMS)) - {3}
+
+
+def test_negatives_are_neither_edgeless_nor_rated_where_ratings_have_a_threshold():
+    data = prepare(DataConfig(name="sample:ratings=2000", relevant_from=4.0))
+    model = GraphSAGEBPR(data.num_users, data.num_items)
+    model.attach(data)
+    rated = set((data.train.users * data.num_items + data.train.items).tolist())
+    for batch in model.batches(data):
+        assert bool(torch.isin(batch.negatives, data.positives.items).all())
+        assert not set((batch.users * data.num_items + batch.negatives).tolist()) & rated
 
 
 def test_a_node_without_an_edge_has_no_embedding():

@@ -17,8 +17,9 @@ import recflow
 from recflow.cli.main import main
 from recflow.data.dataset import config_of, prepare
 from recflow.errors import RecflowError
-from recflow.metrics.evaluate import evaluate
+from recflow.metrics.evaluate import Evaluator, evaluate
 from recflow.ranking.ensemble import EnsembleRanker, Evidence
+from recflow.ranking.rankers import Ranker
 from recflow.testing import ModelConformance
 from recflow.testing.taste_groups import taste_groups
 from recflow_hybrid.likelihood import _RIDGE, Choices, derivatives, learn
@@ -238,6 +239,32 @@ class TestParts:
         assert held_out.metrics["val"]["ndcg@10"] > 0
         assert held_out.recommender.ranker.weights != [0.5, 0.5]  # as where nothing is known of anybody
 
+    def test_rating_parts_are_given_dislikes_wherever_a_history_is_folded_in(self, tmp_path):
+        data = {"name": SMALL, "split": "users", "relevant_from": 4}
+        mixed = fit(tmp_path, data=data, parts=["bias-mf", "ease"], settings={}, fusion="weighted", weights=[1, 0.01])
+        recommender, ids = mixed.recommender, mixed.recommender.catalog.item_ids()
+        stars, items = torch.tensor([5.0, 1.0, 1.0]), torch.tensor([0, 4, 8])
+        scores = recommender.ranker.score_history(items, stars)
+        answer = recommender.recommend_for_history(dict(zip([ids[i] for i in items], stars.tolist(), strict=True)), 5)
+        assert [found.item.item for found in answer.recommendations] == scores.topk(5).indices.tolist()
+        assert not torch.allclose(scores, recommender.ranker.score_history(items[:1], stars[:1]), atol=1e-3)
+
+        prepared = prepare(config_of(mixed.config["data"]))
+        evaluator = Evaluator(prepared, "test", "ranking")
+        evaluator.begin(recommender.ranker)  # by whole histories
+        known = prepared.seen("test")
+        assert len(evaluator.known.items) == len(known.items) > len(known.where(known.ratings >= 4).items)
+        evaluator.begin(recommender.ranker.parts[1])  # and ease alone by likes
+        assert len(evaluator.known.items) == len(known.where(known.ratings >= 4).items)
+
+    def test_reasons_are_found_for_all_recommendations_at_once(self, root):
+        ranker = fit(root, name="reasons").recommender.ranker
+        items, stars, wanted = torch.tensor([3, 9, 20, 4]), torch.tensor([5.0, 3.0, 4.0, 4.0]), torch.tensor([7, 30])
+        together = ranker.explain_many(items, stars, wanted)
+        for row, item in zip(together, wanted.tolist(), strict=True):
+            torch.testing.assert_close(row, ranker.explain(items, stars, item), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(row, Ranker.explain(ranker, items, stars, item), rtol=1e-4, atol=1e-5)
+
     def test_nothing_is_left_in_the_working_directory_and_no_random_state_is_disturbed(self, tmp_path, monkeypatch):
         class Probe(pl.Callback):
             states = []
@@ -334,8 +361,11 @@ class TestRefusing:
             ({"fusion": "rrf", "rrf_k": -1}, "rrf_k must be at least 0 and finite, got -1"),
             ({"settings": {"ials": {}}}, "got some for ials, which is no part"),
             ({"settings": {"ease": {"seed": 3}}}, "settings.ease may hold model, trainer.*, got seed"),
-            ({"settings": {"ease": {"model": {"regg": 3}}}}, "model.settings.ease cannot be used: .*regg"),
-            ({"settings": {"ease": {"model": {"reg": -3}}}}, "model.settings.ease cannot be used: reg must be above 0"),
+            ({"settings": {"ease": {"model": {"regg": 3}}}}, "Part ease: .*regg"),
+            ({"settings": {"ease": {"model": {"reg": -3}}}}, "Part ease: .*reg must be above 0"),
+            ({"settings": {"ease": {"monitor": "val/foo"}}}, "Part ease: There is no metric 'val/foo' to monitor"),
+            ({"settings": {"ease": {"trainer": {"nope": 1}}}}, "Part ease: .*nope"),
+            ({"settings": {"ease": {"patience": 0}}}, "Part ease: patience must be at least 1, got 0"),
         ],
     )  # fmt: skip
     def test_a_mistake_is_told_in_one_line_before_anything_is_written(self, tmp_path, model, message):

@@ -100,12 +100,28 @@ class TestInfoNCE:
         z, y = (F.normalize(torch.randn(5, 3, dtype=torch.float64)).requires_grad_() for _ in range(2))
         assert gradcheck(lambda a, b: 3 * info_nce(a, b, 0.3), (z, y))
 
+    @pytest.mark.parametrize("temperature", [0.01, 0.001])
+    def test_small_temperatures_neither_overflow_nor_vanish(self, temperature: float) -> None:
+        z, y = (F.normalize(torch.randn(40, 16)).requires_grad_() for _ in range(2))
+        loss, wanted = info_nce(z, y, temperature), F.cross_entropy(z @ y.T / temperature, torch.arange(40))
+        torch.testing.assert_close(loss, wanted)
+        torch.testing.assert_close(torch.autograd.grad(loss, z)[0], torch.autograd.grad(wanted, z)[0])
+
     def test_alike_nodes_cannot_be_told_apart(self) -> None:
         same = F.normalize(torch.ones(8, 2))
         assert float(info_nce(same, same, 0.1)) == pytest.approx(torch.tensor(8.0).log().item(), abs=1e-6)
 
 
 class TestXSimGCLsLoss:
+    def test_mixed_precision_is_near_to_full(self) -> None:
+        made = fitted(XSimGCL, eps=0.0).float().train()
+        batch = next(iter(made.batches(made.data)))
+        full = made.loss(batch)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            mixed = made.loss(batch)
+        mixed.backward()
+        torch.testing.assert_close(mixed, full, rtol=0.02, atol=0.02)
+
     def test_it_is_bpr_the_contrast_of_distinct_nodes_and_the_penalty(self) -> None:
         made = fitted(XSimGCL, num_layers=3, contrast_layer=2, contrast=0.7, reg=0.3, temperature=0.4).eval()
         batch = BPRBatch(torch.tensor([0, 9, 0]), torch.tensor([3, 1, 3]), torch.tensor([8, 9, 40]))
@@ -124,8 +140,11 @@ class TestXSimGCLsLoss:
     def test_noise_has_the_length_asked_for_and_the_layers_signs(self) -> None:
         made = fitted(XSimGCL, eps=0.3).train()
         layer = torch.randn(50, 6, dtype=torch.float64)
+        layer[7] = 0  # a node without an edge
         noise = made._noisy(layer) - layer
-        torch.testing.assert_close(noise.norm(dim=1), torch.full((50,), 0.3, dtype=torch.float64))
+        length = torch.full((50,), 0.3, dtype=torch.float64)
+        length[7] = 0
+        torch.testing.assert_close(noise.norm(dim=1), length)
         assert bool(((noise * layer) >= 0).all())
         assert torch.equal(made.eval()._noisy(layer), layer)
 

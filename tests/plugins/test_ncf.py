@@ -135,7 +135,13 @@ class TestPretraining:
     def test_other_sizes_are_refused(self) -> None:
         gmf, mlp = attached(GMF, 1, embedding_dim=4), attached(MLP, 2, **self.SIZES)
         made = attached(NeuMF, 3, embedding_dim=3, **self.SIZES)
-        with pytest.raises(RecflowError, match=r"has product.users of shape \[30, 4\], this model \[30, 3\]"):
+        with pytest.raises(RecflowError, match=r"has product.items of shape \[44, 4\], this model \[44, 3\]"):
+            made.pretrain(gmf.state_dict(), mlp.state_dict())
+
+    def test_a_deeper_network_is_refused(self) -> None:
+        gmf, mlp = attached(GMF, 1, embedding_dim=3), attached(MLP, 2, mlp_dim=4, hidden=(5, 3, 3))
+        made = attached(NeuMF, 3, embedding_dim=3, **self.SIZES)
+        with pytest.raises(RecflowError, match=r"has tower.layers.1.bias of shape \[3\], this model None"):
             made.pretrain(gmf.state_dict(), mlp.state_dict())
 
     def test_one_run_alone_is_refused(self) -> None:
@@ -168,9 +174,23 @@ class TestPretrainingFromRuns:
         wanted, found = (gmf + mlp) / 2, run.recommender.ranker.score(users)
         centred = [scores - scores.mean(1, keepdim=True) for scores in (found, wanted)]
         torch.testing.assert_close(*centred, rtol=1e-3, atol=1e-4)
+        assert run.metrics["header"]["start"] == "a gmf and an mlp run on the same rows"
         for path, home in zip(moved, halves, strict=True):
             path.rename(home)
-        assert recflow.fit(resume=run.path, trainer={"max_epochs": 3}).metrics["epochs"] == 3
+        further = recflow.fit(resume=run.path, trainer={"max_epochs": 3})
+        assert (further.metrics["epochs"], further.metrics["header"]["start"]) == (3, run.metrics["header"]["start"])
+
+    def test_another_start_beside_it_is_refused(self, halves: tuple[Path, Path], tmp_path: Path) -> None:
+        gmf, mlp = map(str, halves)
+        with pytest.raises(RecflowError, match=r"ncf starts from .* already: leave out"):
+            recflow.fit(
+                "ncf",
+                DATA,
+                runs_dir=tmp_path,
+                init_from=gmf,
+                model={**SMALL, "embedding_dim": 4, "gmf_run": gmf, "mlp_run": mlp},
+                **QUICK,
+            )
 
     def test_runs_on_other_data_or_of_other_models_are_refused(self, halves: tuple[Path, Path], tmp_path: Path) -> None:
         gmf, mlp = map(str, halves)

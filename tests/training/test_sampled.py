@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from recflow.data.batches import BPRBatch, PointwiseBatch
+from recflow.data.dataset import DataConfig, Dataset, prepare
 from recflow.testing.taste_groups import taste_groups
 from recflow.training.losses import bpr_loss, sampled_loss, squared_norms
 from recflow.training.sampled import SampledModule, check_sampling
@@ -34,8 +35,8 @@ class TableModel(SampledModule):
         raise NotImplementedError
 
 
-def table_model(**settings) -> TableModel:
-    data, _ = taste_groups()
+def table_model(data: Dataset | None = None, **settings) -> TableModel:
+    data = data or taste_groups()[0]
     model = TableModel(data.num_users, data.num_items, **settings)
     model.attach(data)
     return model
@@ -80,15 +81,18 @@ class TestSampledModule:
     @pytest.mark.parametrize("num_negatives", [1, 3])
     @pytest.mark.parametrize("kind", ["bce", "bpr"])
     def test_every_interaction_comes_once_an_epoch_with_items_the_user_has_not(self, kind, num_negatives):
-        model = table_model(loss=kind, num_negatives=num_negatives)
-        liked = set(zip(*(column.tolist() for column in model.data.positives[:2]), strict=True))
+        data = prepare(DataConfig(name="sample:ratings=2000", relevant_from=4.0))
+        model = table_model(data, loss=kind, num_negatives=num_negatives)
+        rated, liked = (
+            set(zip(*(column.tolist() for column in rows[:2]), strict=True)) for rows in (data.train, data.positives)
+        )
         seen = []
 
         def scores(users: Tensor, items: Tensor) -> Tensor:
             assert items.shape == (len(users), 1 + num_negatives)
             for user, (item, *negatives) in zip(users.tolist(), items.tolist(), strict=True):
                 seen.append((user, item))
-                assert not {(user, negative) for negative in negatives} & liked
+                assert not {(user, negative) for negative in negatives} & rated
             return torch.zeros(items.shape)
 
         model.scores = scores

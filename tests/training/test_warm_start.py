@@ -194,3 +194,31 @@ def test_data_that_share_nobody_with_the_run_are_refused(grown):
     )
     with pytest.raises(RecflowError, match="nothing to start from"):
         recflow.fit("lightgcn", data=str(folder / "strangers.csv"), init_from=early.path)
+
+
+def features_of(folder, genres_of_items, name):
+    """Ratings and an items' table on disk: five users, six items."""
+    ratings = [f"{user},{item},{4 + (user + item) % 2}" for user in range(5) for item in range(6) if (user + item) % 3]
+    (folder / f"{name}.csv").write_text("user_id,item_id,rating\n" + "\n".join(ratings) + "\n")
+    rows = [f"{item},Title {item},{genre}" for item, genre in enumerate(genres_of_items)]
+    (folder / f"{name}-items.csv").write_text("item_id,title,genres\n" + "\n".join(rows) + "\n")
+    return {"path": str(folder / f"{name}.csv"), "items": str(folder / f"{name}-items.csv"), "ratios": [0.8, 0.0, 0.2]}
+
+
+@pytest.mark.parametrize("plugin", ["graphsage-bpr", "embedding-mlp"])
+def test_features_are_found_again_by_their_names(tmp_path, plugin):
+    settings = {"runs_dir": tmp_path / "runs", "test": False}
+    before = features_of(tmp_path, ["Comedy", "Drama", "Comedy", "Drama", "Comedy|Drama", "Drama"], "before")
+    after = features_of(tmp_path, ["Comedy", "Action", "Comedy", "Action", "Action", "War"], "after")
+    first = recflow.fit(plugin, before, trainer={"max_epochs": 3}, model={"lr": 0.05}, name="first", **settings)
+    unchanged = {"lr": 1e-12, **({"weight_decay": 0.0} if plugin == "graphsage-bpr" else {})}
+    second = recflow.fit(
+        plugin, after, trainer={"max_epochs": 1}, model=unchanged, init_from=first.path, name="second", **settings
+    )
+    old, new = (torch.load(run.path / "checkpoints" / "last.ckpt", weights_only=True) for run in (first, second))
+    names = [ckpt["feature_rows"]["item_features"] for ckpt in (old, new)]
+    assert names == [("genres=Comedy", "genres=Drama", "one"), ("genres=Action", "genres=Comedy", "genres=War", "one")]
+    comedy, _, one = old["state_dict"]["item_features"]
+    assert bool(comedy.any())
+    wanted = torch.stack([torch.zeros_like(comedy), comedy, torch.zeros_like(comedy), one])
+    torch.testing.assert_close(new["state_dict"]["item_features"], wanted, rtol=0, atol=1e-6)
