@@ -18,7 +18,7 @@ graphsage_rating = Plugin(
     ModelSpec(
         name="graphsage-rating",
         task="rating",
-        summary="The same layers and a head that predicts ratings",
+        summary="graphsage-bpr's layers under a head that predicts ratings",
         paper="https://arxiv.org/abs/1706.02216",
         module="recflow_graphsage.rating:GraphSAGERating",
         search_space="recflow_graphsage.search:RATING_SPACE",

@@ -153,6 +153,10 @@ class Hybrid(ClosedFormModule):
         for label, weight in zip(self.labels, ensemble.weights, strict=True):
             self.log(f"weight/{label}", weight, on_step=False, on_epoch=True, batch_size=1)
 
+    def findings(self) -> dict[str, Any]:
+        """The parts' weights."""
+        return {"weights": dict(zip(self.labels, self.ranker().weights, strict=True))}
+
     def ranker(self) -> EnsembleRanker:
         """The parts' rankers and the weights."""
         assert self.ensemble is not None, "the parts are fitted when training starts"

@@ -16,5 +16,5 @@ XSIMGCL_SPACE = {
     "model.temperature": FloatDistribution(0.05, 0.5, log=True),
     "model.eps": FloatDistribution(0.01, 0.5, log=True),
     "model.reg": FloatDistribution(1e-6, 1e-2, log=True),
-    "model.lr": FloatDistribution(5e-4, 5e-3, log=True),
+    "model.lr": FloatDistribution(1e-3, 3e-2, log=True),
 }

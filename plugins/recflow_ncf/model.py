@@ -242,13 +242,18 @@ class NeuMF(_NCF):
         self.save_hyperparameters()
         self._build(self.hparams)
 
+    def notices(self) -> Sequence[str]:
+        """Where a pre-trained model starts."""
+        start = f"starts from {self.hparams['gmf_run']} and {self.hparams['mlp_run']}, alpha {self.hparams['alpha']:g}"
+        return () if self.hparams["gmf_run"] is None else (start,)
+
     def begin(self, data: Dataset) -> str | None:
         """Take over what the pre-trained halves have learnt."""
         if self.hparams["gmf_run"] is None:
             return None
         gmf, mlp = (learnt_here(self.hparams[f"{name}_run"], name, data) for name in ("gmf", "mlp"))
         self.pretrain(gmf, mlp)
-        return "a gmf and an mlp run on the same rows"
+        return f"{self.hparams['gmf_run']} and {self.hparams['mlp_run']}, alpha {self.hparams['alpha']:g}"
 
     @torch.no_grad()
     def pretrain(self, gmf: Mapping[str, Tensor], mlp: Mapping[str, Tensor]) -> None:

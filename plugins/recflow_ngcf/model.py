@@ -54,7 +54,7 @@ class NGCF(RankingModule):
         num_items: int,
         embedding_dim: int = 64,
         hidden: Sequence[int] = (64, 64, 64),
-        message_dropout: float = 0.1,
+        message_dropout: float = 0.0,
         node_dropout: float = 0.0,
         reg: float = 1e-4,
         lr: float = 1e-3,

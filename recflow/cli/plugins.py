@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 
 from recflow import registry
@@ -45,22 +46,20 @@ def _show(name: str) -> int:
     console.print(f"[bold]{spec.name}[/]  ({spec.task})\n{escape(spec.summary)}")
     if spec.paper:
         console.print(f"[dim]{spec.paper}[/]")
-    table = Table(title="hyper-parameters", title_justify="left", box=None, pad_edge=False, padding=(0, 2))
-    for column in ("setting", "type", "default", "meaning", "search space"):
-        table.add_column(column, overflow="fold")
+    console.print("\nhyper-parameters, by default and where tuning looks for them")
     meanings = _documented_arguments(module)
     space = registry.load_target(spec, "search_space") if spec.search_space else {}
     for parameter in inspect.signature(module.__init__).parameters.values():
         if parameter.name in {"self", "num_users", "num_items"}:
             continue
-        default = "" if parameter.default is inspect.Parameter.empty else repr(parameter.default)
-        where = space.get(f"model.{parameter.name}", "")
-        kind = getattr(parameter.annotation, "__name__", str(parameter.annotation))
-        table.add_row(
-            f"--model.{parameter.name}", *map(escape, (kind, default, meanings.get(parameter.name, ""), _range(where)))
+        default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+        where = _range(space.get(f"model.{parameter.name}", ""))
+        console.print(
+            f"\n[bold]--model.{parameter.name}[/]{escape(default)}{f'  [dim]{escape(where)}[/]' if where else ''}"
         )
-    console.print(table)
-    console.print(f"\n[dim]by default up to {module.default_max_epochs} epochs, the best by {module.monitor}[/]")
+        console.print(Padding(escape(" ".join(meanings.get(parameter.name, "").split())), (0, 0, 0, 4)))
+    epochs: int = module.default_max_epochs
+    console.print(f"\n[dim]by default up to {epochs} epoch{'s' * (epochs > 1)}, the best by {module.monitor}[/]")
     return 0
 
 

@@ -54,6 +54,9 @@ def _show(console: Console, run: Run) -> None:
             f"trained in {metrics['train_seconds']:,.1f} s; {metrics['parameters']:,} parameters",
             markup=False,
         )
+    if "weights" in metrics:  # of an ensemble's parts
+        shares = ", ".join(f"{part} {weight:.3f}" for part, weight in metrics["weights"].items())
+        console.print(f"weights: {shares}", markup=False, highlight=False)
     _print_pairs(console, "circumstances", dict(described(metrics["header"] if run.finished else {})))
     sections = {name: config[name] for name in _SETTINGS if config.get(name)}
     settings = {name: ", ".join(f"{key} {_plain(value)}" for key, value in flat(sections[name])) for name in sections}

@@ -173,7 +173,7 @@ class _Fit:
         self.validated = len(self.data.rows["val"].users) > 0
         self.resumed, self.finished = resumed, resumed is not None and resumed.finished
         self.earlier = self._earlier()
-        self.header = {**self.data.header(), "start": self._start()}
+        self.header = {**self.data.header(), "start": self._start(), **self._pretrained()}
         self._check()
         self.first = is_first_process()  # of several: it makes the run folder and writes everything in it
 
@@ -281,9 +281,9 @@ class _Fit:
         self.model.metrics_config = self.metrics
         start = self.model.begin(self.data)
         if start is not None and self.earlier is not None:
-            raise RecflowError(f"{self.spec.name} starts from {start} already: leave out --init-from, or that.")
+            raise RecflowError(f"{self.spec.name} starts from {start} already: leave out --init-from, or those.")
         if start is not None:
-            self.header["start"] = start
+            self.header["pretrained"] = start  # on the same rows, so what it is compared with stays the same
 
     def _check_resumed(self) -> None:
         if self.resumed is None:
@@ -328,6 +328,12 @@ class _Fit:
         theirs = self.earlier.metrics["header"]
         tested = f"; {known:,} of {len(self.data.rows['test'].users):,} test rows were in its data" if known else ""
         return f"a {self.spec.name} run on {theirs['dataset']} {theirs['sha256'][:8]}, {theirs['split']}{tested}"
+
+    def _pretrained(self) -> dict[str, Any]:
+        """What a resumed run's model began with."""
+        begun = self.resumed and self.resumed.path / HEADER
+        known = read_mapping(begun) if begun and begun.is_file() else {}
+        return {name: known[name] for name in ("pretrained",) if name in known}
 
     def _epochs_done(self) -> int:
         last = self.resumed.path / "checkpoints" / "last.ckpt" if self.resumed else None
@@ -422,6 +428,7 @@ class _Fit:
             "train_seconds": self.model.part_seconds + sum(row["seconds"] for row in history.epochs),
             "parameters": sum(value.numel() for value in self.model.state_dict().values() if isinstance(value, Tensor)),
             "header": header,
+            **self.model.findings(),
             "train": training_errors(ranker, self.data) if self.spec.task == "rating" else {},
             "val": val,
             **measured,

@@ -109,12 +109,16 @@ class RecModule(pl.LightningModule, ABC):
             data: What it is to be fitted on; :attr:`data` is not there yet.
 
         Returns:
-            Where its first vectors come from, for the run's header; None if they are drawn by chance.
+            What on the same rows its first vectors come from, for the run's header; None if there is no such thing.
 
         Raises:
             RecflowError: If it cannot be fitted.
         """
         return None
+
+    def findings(self) -> dict[str, Any]:
+        """What else a fitted model has found out, as JSON values, for the run's metrics."""
+        return {}
 
     def feature_rows(self) -> dict[str, tuple[str, ...]]:
         """Which tensors' rows belong to features, by the features' names: a later run finds them again by these."""

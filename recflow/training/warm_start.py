@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 Axis = Literal["user", "item", "node", None]
 
-_SAME = ("sha256", "filter", "split", "interactions", "users", "items")
+_SAME = ("dataset", "sha256", "filter", "split", "interactions", "users", "items")
 _CHUNK = 1024
 _GENRES = 256  # more than any catalogue has, unless the column holds something else
 
@@ -118,12 +118,12 @@ def refuse_other_rows(run: Run, data: Dataset) -> None:
     differing = [f"{name} {theirs.get(name)}, here {ours[name]}" for name in _SAME if theirs.get(name) != ours[name]]
     if differing:
         raise RecflowError(
-            f"{run.path} cannot be a part, for it was fitted on other rows ({differing[0]}): what it was trained on "
-            "may be tested here; fit it with the same data settings."
+            f"{run.path} cannot be made use of, for it was fitted on other rows ({differing[0]}): what it was trained "
+            "on may be tested here; fit it with the same data settings."
         )
     if "test rows" in theirs["start"]:
         raise RecflowError(
-            f"{run.path} cannot be a part, for test rows are known to it: it started from {theirs['start']}."
+            f"{run.path} cannot be made use of, for test rows are known to it: it started from {theirs['start']}."
         )
 
 

@@ -101,7 +101,7 @@ class TestOtherCommands:
         assert all(name in out for name in ("bias-mf", "ease", "lightgcn", "popularity", "random"))
         code, out, _ = recflow("plugins", "lightgcn")
         assert code == 0
-        assert "--model.num_layers" in out
+        assert "--model.num_layers = 3" in out
         assert "1 … 4" in out
 
 

@@ -257,6 +257,12 @@ class TestParts:
         evaluator.begin(recommender.ranker.parts[1])  # and ease alone by likes
         assert len(evaluator.known.items) == len(known.where(known.ratings >= 4).items)
 
+    def test_the_weights_are_kept_and_shown(self, root, capsys):
+        run = fit(root, name="weights")
+        assert run.metrics["weights"] == dict(zip(PARTS, run.recommender.ranker.weights, strict=True))
+        assert main(["runs", "show", str(run.path)]) == 0
+        assert f"weights: ease {run.metrics['weights']['ease']:.3f}, item-knn" in capsys.readouterr().out
+
     def test_reasons_are_found_for_all_recommendations_at_once(self, root):
         ranker = fit(root, name="reasons").recommender.ranker
         items, stars, wanted = torch.tensor([3, 9, 20, 4]), torch.tensor([5.0, 3.0, 4.0, 4.0]), torch.tensor([7, 30])
@@ -395,7 +401,7 @@ class TestRefusing:
         ],
     )
     def test_a_run_on_other_rows(self, run, tmp_path, data, which):
-        with pytest.raises(RecflowError, match=f"cannot be a part, for it was fitted on other rows .{which}"):
+        with pytest.raises(RecflowError, match=f"cannot be made use of, for it was fitted on other rows .{which}"):
             fit(tmp_path, data=data, parts=[str(run.path), "ease"], settings={})
         assert list(tmp_path.iterdir()) == []
 

@@ -152,7 +152,7 @@ class TestXSimGCLsLoss:
         ("settings", "message"),
         [
             ({"num_layers": 2, "contrast_layer": 3}, "contrast_layer from 1 to it, got 2 and 3"),
-            ({"temperature": 0.0}, "temperature and lr above 0"),
+            ({"temperature": 0.0}, "temperature, init_std and lr above 0"),
             ({"eps": -1.0}, "must be at least 0"),
         ],
     )
