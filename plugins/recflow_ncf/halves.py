@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear, Module, ModuleList, Parameter, init
+
+from recflow.training.dropout import dropout
 
 
 class Product(Module):
@@ -82,8 +83,8 @@ class Tower(Module):
         item = _selected(self.items, items.flatten(), self.item_input)
         hidden = item.view(*items.shape, -1) + user[:, None]  # [interactions, items, hidden]
         for layer in self.linear_layers():
-            hidden = layer(F.dropout(hidden.relu(), self.dropout, self.training))
-        scores: Tensor = F.dropout(hidden.relu(), self.dropout, self.training) @ self.output
+            hidden = layer(dropout(hidden.relu(), self.dropout, self.training))
+        scores: Tensor = dropout(hidden.relu(), self.dropout, self.training) @ self.output
         return scores
 
     def linear_layers(self) -> list[Linear]:

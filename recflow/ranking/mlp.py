@@ -12,7 +12,7 @@ from torch import Tensor
 from recflow.ranking.histories import Histories
 from recflow.ranking.rankers import Ranker
 
-_HIDDEN_BYTES = 2**23  # of one chunk's first hidden layer: about what a processor's cache holds
+_HIDDEN_BYTES = 2**22  # of one chunk's first hidden layer: about what a processor's cache holds
 _FOLD_IN_BYTES = 2**25
 
 
@@ -163,6 +163,7 @@ class MLPRanker(Ranker):
         pairs = max(1, _HIDDEN_BYTES // (4 * self._width()))
         columns = max(1, min(num_items, pairs))
         rows = max(1, pairs // columns)
+        scratch = item_hidden.new_empty(rows * columns * item_hidden.shape[2])
         for member in range(self.members):
             scores.addmm_(vectors[member] * self.product, item_vectors[member].T)
             scores += bias[member][:, None] + item_bias[member]
@@ -170,15 +171,18 @@ class MLPRanker(Ranker):
             for top in range(0, num_users, rows):
                 for left in range(0, num_items, columns):
                     place = slice(top, top + rows), slice(left, left + columns)
-                    hidden = halves[place[0], None] + item_hidden[member, place[1]]  # [rows, columns, hidden]
+                    own, theirs = halves[place[0], None], item_hidden[member, place[1]]
+                    first = scratch[: own.shape[0] * theirs.shape[0] * own.shape[2]]  # fresh memory costs as much again
+                    hidden = torch.add(own, theirs, out=first.view(own.shape[0], *theirs.shape))
                     scores[place] += self._deep(member, hidden)
         return scores.div_(self.members).add_(self.mean)
 
     def _deep(self, member: int, hidden: Tensor) -> Tensor:
         """The network's output from its first layer's sum, ``[..., hidden]``, which is overwritten."""
+        shape = hidden.shape[:-1]
         for weight, bias in self._layers(member):
-            hidden = hidden.relu_() @ weight + bias
-        return hidden[..., 0]
+            hidden = torch.addmm(bias, hidden.relu_().view(-1, len(weight)), weight)
+        return hidden.view(shape)
 
     def _layers(self, member: int) -> Iterator[tuple[Tensor, Tensor]]:
         for layer in range(1, self.num_layers + 1):

@@ -42,8 +42,8 @@ class TestNeuMF(ModelConformance):
 
 class TestNeuMFUnderBPRWithDropout(ModelConformance):
     plugin = "ncf"
-    settings = {"init_std": 0.1, "lr": 0.01, "loss": "bpr", "num_negatives": 3, "dropout": 0.1, "reg": 0.05}
-    epochs = 30
+    settings = {"init_std": 0.1, "lr": 0.01, "loss": "bpr", "num_negatives": 3, "dropout": 0.1, "reg": 0.1}
+    epochs = 20
 
 
 def attached(kind: type, seed: int = 0, **settings: Any) -> Any:

@@ -98,17 +98,9 @@ class _Loss(torch.nn.Module):
 def test_a_dropped_node_sends_nothing_and_the_others_more() -> None:
     made = model(node_dropout=0.4).train()
     sent = made._sent(torch.ones(3000, 2, dtype=torch.float64))
-    assert set(sent.unique().tolist()) == {0.0, 1 / 0.6}
+    assert sorted(sent.unique().tolist()) == pytest.approx([0.0, 1 / 0.6], rel=1e-4)
     assert torch.equal(sent[:, 0], sent[:, 1])  # whole nodes
     assert float((sent[:, 0] == 0).double().mean()) == pytest.approx(0.4, abs=0.05)
-
-
-def test_dropped_entries_are_made_up_for() -> None:
-    made = model(message_dropout=0.4).train()
-    kept = made._dropped(torch.ones(3000, 2, dtype=torch.float64))
-    assert set(kept.unique().tolist()) == {0.0, 1 / 0.6}
-    assert float(kept.mean()) == pytest.approx(1, abs=0.05)
-    assert not torch.equal(kept[:, 0], kept[:, 1])  # single entries
 
 
 def test_nothing_is_dropped_from_a_ranker_and_training_goes_on() -> None:
