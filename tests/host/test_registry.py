@@ -112,7 +112,7 @@ class TestRefusing:
         install("fake-thief", {"lightgcn": "fake_thief"}, GOOD.replace("NAME", "lightgcn"))
         with pytest.raises(RecflowError, match="Plugin 'lightgcn' has 2 owners") as refused:
             registry.load("lightgcn")
-        assert "recflow_lightgcn from recflow 0" in str(refused.value)
+        assert "recflow_lightgcn:lightgcn from recflow 0" in str(refused.value)
         assert "fake_thief from fake-thief 1.0" in str(refused.value)
 
 
