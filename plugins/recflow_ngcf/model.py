@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Linear, ModuleList, Parameter, init
 
@@ -29,8 +29,7 @@ from recflow.training.fold_in import history_vectors
 from recflow.training.losses import bpr_loss, squared_norms
 from recflow.training.modules import RankingModule
 from recflow.training.propagation import propagate
-
-_SLOPE = 0.2
+from recflow_ngcf.layer import layer, unit_rows
 
 
 class NGCF(RankingModule):
@@ -94,28 +93,27 @@ class NGCF(RankingModule):
         item: Tensor = self.items
         parts = [(user, item)]
         user_item, item_user = self.data.graph
-        share = self.hparams["message_dropout"]
+        share = self.hparams["message_dropout"] if self.training else 0.0
         for sums, products in zip(self.sums, self.products, strict=True):
             to_users = propagate(user_item, self._sent(item), item_user)
             to_items = propagate(item_user, self._sent(user), user_item)
-            user, item = (
-                dropout(F.leaky_relu(sums(own + message) + products(own * message), _SLOPE), share, self.training)
-                for own, message in ((user, to_users), (item, to_items))
-            )
-            parts.append((F.normalize(user), F.normalize(item)))
+            linears = cast(Linear, sums), cast(Linear, products)
+            user, item = layer(user, to_users, *linears, share), layer(item, to_items, *linears, share)
+            parts.append((unit_rows(user), unit_rows(item)))
         return parts
 
     def loss(self, batch: BPRBatch) -> Tensor:
         """BPR plus the penalty on the batch's own embeddings."""
         both = torch.cat([batch.items, batch.negatives])  # [2 * batch]
-        pos_score = neg_score = self.users.new_zeros(())
+        margin = self.users.new_zeros(len(batch.users))
         for users, items in self.layers():  # part by part: the concatenation never exists
             user = users.index_select(0, batch.users)  # [batch, size]
-            item = items.index_select(0, both)
-            pos, neg = item.chunk(2)
-            pos_score, neg_score = pos_score + (user * pos).sum(1), neg_score + (user * neg).sum(1)
+            pos, neg = items.index_select(0, batch.items), items.index_select(0, batch.negatives)
+            margin = margin + (user * (pos - neg)).sum(1)
         penalty = squared_norms(self.users, batch.users) + squared_norms(self.items, both)
-        loss: Tensor = bpr_loss(pos_score, neg_score) + self.hparams["reg"] * penalty / (2 * len(batch.users))
+        loss: Tensor = bpr_loss(margin, torch.zeros_like(margin)) + self.hparams["reg"] * penalty / (
+            2 * len(batch.users)
+        )
         return loss
 
     @torch.no_grad()

@@ -11,6 +11,8 @@ from torch.autograd import gradcheck
 from recflow.data.batches import BPRBatch
 from recflow.testing import ModelConformance
 from recflow.testing.taste_groups import taste_groups
+from recflow.training.dropout import kept
+from recflow_ngcf.layer import layer, unit_rows
 from recflow_ngcf.model import NGCF
 
 
@@ -123,3 +125,27 @@ def test_nothing_is_dropped_from_a_ranker_and_training_goes_on() -> None:
 def test_settings_that_mean_nothing_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         model(**settings)
+
+
+@pytest.mark.parametrize("dropped", [0.0, 0.4])
+def test_a_layer_and_its_gradients_are_those_of_plain_operations(dropped: float) -> None:
+    torch.manual_seed(0)
+    own, message = (torch.randn(7, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    sums, products = (torch.nn.Linear(5, 4).double() for _ in range(2))
+    leaves = [own, message, *sums.parameters(), *products.parameters()]
+
+    def plain(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        factors = kept((7, 4), dropped, own)
+        out = F.leaky_relu(sums(own + message) + products(own * message), 0.2)
+        return F.normalize(out if factors is None else out * factors)
+
+    def ours(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        return unit_rows(layer(own, message, sums, products, dropped))
+
+    torch.testing.assert_close(ours(3), plain(3))
+    weight = torch.randn(7, 4, dtype=torch.float64)
+    for mine, theirs in zip(*(torch.autograd.grad((f(3) * weight).sum(), leaves) for f in (ours, plain)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    assert gradcheck(lambda *_: ours(3), leaves)
