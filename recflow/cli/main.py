@@ -16,6 +16,8 @@ from recflow.errors import RecflowError
 COMMANDS = {
     "fit": "train a model, choose its best epoch, test it, and keep all of it in a run folder",
     "test": "measure a run on its test part again",
+    "compare": "fit models on the same rows and say which differences are real",
+    "reproduce": "run a published protocol and compare with its figures",
     "recommend": "recommend to a known user, or to someone new from movies they liked",
     "similar": "list the items most like one",
     "export": "write a run's embeddings to files for other tools",

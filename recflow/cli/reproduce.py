@@ -1,0 +1,92 @@
+"""``recflow reproduce``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from recflow.cli.main import Parser
+from recflow.errors import RecflowError
+
+if TYPE_CHECKING:
+    from recflow.evaluation.reproduce import Reproduction
+
+_STYLES = {"reached": "green", "within tolerance": "green", "short": "yellow"}
+
+
+def run(argv: Sequence[str]) -> int:
+    """List the protocols, or run one: exit code 1 if a figure was not reached."""
+    parser = Parser(
+        prog="recflow reproduce",
+        description="Run a published protocol: paper, reference code, their figures, ours, a verdict. Exit code 1 if "
+        "a figure falls short.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a protocol of --list")
+    parser.add_argument("--list", action="store_true", help="list the protocols")
+    parser.add_argument("--runs_dir", default="runs", metavar="DIR", help="where runs go (default runs)")
+    args = parser.parse_args(argv)
+    console = Console(highlight=False)
+    if args.list == (args.name is not None):
+        raise RecflowError("Give either the NAME of a protocol or --list; see recflow reproduce --help")
+    if args.list:
+        _print_list(console)
+        return 0
+    from recflow.evaluation.protocols import find_protocol
+    from recflow.evaluation.reproduce import reproduce
+
+    protocol = find_protocol(args.name)
+    console.print(f"[bold]{protocol.name}[/]: {protocol.what}; about {protocol.minutes:g} minutes on two cores")
+    done = reproduce(args.name, args.runs_dir, console)
+    _print(console, done)
+    return 0 if done.reached else 1
+
+
+def _print_list(console: Console) -> None:
+    from recflow.evaluation.protocols import protocols
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1), title="published protocols", title_justify="left")
+    table.add_column("name", no_wrap=True, style="bold")
+    table.add_column("what", overflow="fold")
+    table.add_column("published", overflow="fold")
+    table.add_column("min", justify="right")
+    for protocol in protocols().values():
+        held_to = protocol.tolerance or protocol.published
+        figures = ", ".join(f"{name} {protocol.published[name]:.4f}" for name in list(held_to)[:2])
+        table.add_row(protocol.name, protocol.what, figures, f"{protocol.minutes:g}")
+    console.print(table)
+    console.print("\nrun one: recflow reproduce bias-mf-ml-100k", style="dim")
+
+
+def _print(console: Console, done: Reproduction) -> None:
+    protocol, measured, verdicts = done.protocol, done.measured, done.verdicts
+    table = Table(box=None, pad_edge=False, padding=(0, 1), title=protocol.what, title_justify="left")
+    for name in ("metric", "published", "ours", "95 %", "difference", "verdict"):
+        table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=True)
+    for name, value in measured.items():
+        spread = f" ±{done.deviations[name]:.4f}" if name in done.deviations else ""
+        ends = done.intervals.get(name)
+        verdict = verdicts.get(name, "")
+        table.add_row(
+            name,
+            f"{protocol.published[name]:.4f}",
+            f"{value:.4f}{spread}",
+            f"{ends[0]:.4f}–{ends[1]:.4f}" if ends else "–",
+            f"{value - protocol.published[name]:+.4f}",
+            f"[{_STYLES[verdict]}]{verdict}[/]" if verdict else "",
+        )
+    console.print()
+    console.print(table)
+    header = done.runs[0].metrics["header"]
+    console.print(f"[dim]{header['dataset']}; filter {header['filter']}; {header['split']}[/]", soft_wrap=True)
+    runs = f"{len(done.runs)} {'folds' if protocol.folds else 'seeds'}" if len(done.runs) > 1 else "one seed"
+    theirs = (
+        "; the source chose its epoch on test, ours is chosen on validation" if protocol.chosen_on == "test" else ""
+    )
+    console.print(f"[dim]{runs}; intervals: bootstrap over users{theirs}[/]", soft_wrap=True)
+    console.print(
+        f"[dim]paper {protocol.paper}\nfigures {protocol.figures}\ncode {protocol.code}\nruns {done.path}[/]",
+        soft_wrap=True,
+    )

@@ -1,0 +1,1 @@
+"""Evaluation that people can trust: comparisons with intervals and tests, published protocols, reports."""

@@ -1,0 +1,134 @@
+"""Runs a published protocol and says whether its figures were reached."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from recflow.errors import RecflowError
+from recflow.evaluation.parts import fit_part
+from recflow.evaluation.protocols import Protocol, Verdict, find_protocol
+from recflow.evaluation.scores import Row
+from recflow.evaluation.significance import bootstrap, interval
+from recflow.recipes import recipes_folder
+from recflow.runs import Run
+from recflow.training.configuration import flatten
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What came of a protocol.
+
+    Args:
+        protocol: What was run.
+        path: The folder with the runs and ``reproduction.json``.
+        runs: One a seed or fold.
+    """
+
+    protocol: Protocol
+    path: Path
+    runs: tuple[Run, ...]
+
+    @property
+    def measured(self) -> dict[str, float]:
+        """The published metrics as measured, means over the runs."""
+        names = self.protocol.published
+        return {name: statistics.fmean(run.metrics["test"][name] for run in self.runs) for name in names}
+
+    @property
+    def deviations(self) -> dict[str, float]:
+        """Sample standard deviations over the runs; none of a single run."""
+        if len(self.runs) < 2:
+            return {}
+        return {name: statistics.stdev(run.metrics["test"][name] for run in self.runs) for name in self.measured}
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals over users, where a metric is kept by user."""
+        row = Row(self.protocol.name, self.runs)
+        per_user = {name: values for name, values in row.per_user(row.users).items() if name in self.measured}
+        if not per_user:
+            return {}
+        ends = zip(per_user, *interval(bootstrap(list(per_user.values()))), strict=True)
+        return {name: (float(low), float(high)) for name, low, high in ends}
+
+    @property
+    def verdicts(self) -> dict[str, Verdict]:
+        """Whether each figure that ours is held to was reached: those with a tolerance, or all where none has one."""
+        held_to = self.protocol.tolerance or self.protocol.published
+        return {name: self.protocol.verdict(name, self.measured[name]) for name in held_to}
+
+    @property
+    def reached(self) -> bool:
+        """Whether none of them is short."""
+        return "short" not in self.verdicts.values()
+
+
+def reproduce(name: str, runs_dir: str | Path = "runs", console: Console | None = None) -> Reproduction:
+    """Run a protocol, or take what is finished of it.
+
+    Args:
+        name: See :func:`~recflow.evaluation.protocols.protocols`.
+        runs_dir: Its runs go to ``runs_dir/reproduce/name``.
+        console: Where progress is shown; nowhere if None.
+
+    Raises:
+        RecflowError: If there is no such protocol, or a fit fails.
+    """
+    protocol, console = find_protocol(name), console or Console(quiet=True)
+    path = Path(runs_dir) / "reproduce" / name
+    path.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path / ".lock", timeout=0):
+            runs = _fit_all(protocol, path, Path(runs_dir), console)
+    except Timeout as error:
+        raise RecflowError(f"{path} is being worked on by another process: wait for it.") from error
+    finally:
+        (path / ".lock").unlink(missing_ok=True)
+        if not any(path.iterdir()):
+            path.rmdir()
+    done = Reproduction(protocol, path, runs)
+    _write(done)
+    return done
+
+
+def _fit_all(protocol: Protocol, path: Path, runs_dir: Path, console: Console) -> tuple[Run, ...]:
+    earlier = {setting: str(reproduce(other, runs_dir, console).runs[0].path) for setting, other in protocol.of.items()}
+    given = ["--config", str(recipes_folder() / protocol.recipe), *flatten({**protocol.settings, **earlier})]
+    if protocol.folds:
+        folds = range(1, protocol.folds + 1)
+        parts = [(f"fold-{fold}", [f"--data.folds={protocol.folds}", f"--data.fold={fold}"]) for fold in folds]
+    else:
+        parts = [
+            (f"seed-{seed}", [f"--seed={seed}", *([f"--data.seed={seed}"] if protocol.resplit else [])])
+            for seed in protocol.seeds
+        ]
+    runs = []
+    for label, chosen in parts:
+        console.print(f"\n[bold]{protocol.name}[/], {label.replace('-', ' ')}", highlight=False)
+        runs.append(fit_part(path / label, [*given, *chosen], console))
+    return tuple(runs)
+
+
+def _write(done: Reproduction) -> None:
+    content: dict[str, Any] = {
+        "protocol": done.protocol.name,
+        "what": done.protocol.what,
+        "published": dict(done.protocol.published),
+        "measured": done.measured,
+        "sd": done.deviations,
+        "intervals": done.intervals,
+        "verdicts": done.verdicts,
+        "runs": [run.path.name for run in done.runs],
+        "header": done.runs[0].metrics["header"],
+    }
+    scratch = done.path / ".reproduction.json.tmp"
+    scratch.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(scratch, done.path / "reproduction.json")
