@@ -18,7 +18,7 @@ from recflow import registry
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.evaluation.leaderboard import Leaderboard
-from recflow.evaluation.parts import DECISIVE, fit_part
+from recflow.evaluation.parts import DECISIVE, check_part, fit_part
 from recflow.evaluation.scores import Row
 from recflow.recipes import find_recipe, read_recipe
 from recflow.runs import Run, load_run
@@ -94,9 +94,9 @@ def compare(
     given = {"data": without_frames(data), **settings}
     base = _prepare(given)
     entries = _entries(plugins, base, recipes, baselines)
-    for entry in entries:  # a mistake in the settings is refused before anything is fitted
-        configure(_arguments(entry, base, seeds[0], settings), _with_batches(base, entry))
     path = Path(runs_dir) / "compare" / _folder_name(name, base)
+    for entry in entries:  # a mistake in the settings is refused before anything is fitted
+        check_part(path / f"{entry.name}-{seeds[0]}", _arguments(entry, base, seeds[0], settings), base)
     path.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(path / ".lock", timeout=0):

@@ -12,6 +12,7 @@ from rich.console import Console
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.runs import CONFIG, Run
+from recflow.training.configuration import FitConfiguration
 from recflow.training.fit import configure, run_fit
 
 DECISIVE = (
@@ -34,15 +35,7 @@ def fit_part(folder: Path, arguments: Sequence[str], console: Console, prepared:
         RecflowError: If something else was fitted there, or the fit fails.
     """
     run = Run(folder)
-    configuration, _ = configure(arguments, prepared)
-    if (folder / CONFIG).is_file():
-        wanted = yaml.safe_load(configuration.dump())
-        differing = [name for name in DECISIVE if wanted.get(name) != run.config.get(name)]
-        if differing:
-            raise RecflowError(
-                f"{folder} was fitted with other settings ({', '.join(differing)}): "
-                "choose another --name, or delete it."
-            )
+    configuration = check_part(folder, arguments, prepared)
     if run.finished:
         if run.metrics["header"]["sha256"] != configuration.datamodule.dataset.header()["sha256"]:
             raise RecflowError(f"{folder} was fitted on other data: choose another --name, or delete it.")
@@ -53,3 +46,21 @@ def fit_part(folder: Path, arguments: Sequence[str], console: Console, prepared:
     if folder.exists():
         shutil.rmtree(folder)
     return run_fit(configuration, None, console, folder)
+
+
+def check_part(folder: Path, arguments: Sequence[str], prepared: Dataset | None = None) -> FitConfiguration:
+    """Refuse arguments that cannot be fitted, or not into this folder, for something else was fitted there.
+
+    Raises:
+        RecflowError: If so.
+    """
+    configuration, _ = configure(arguments, prepared)
+    if (folder / CONFIG).is_file():
+        there, wanted = Run(folder).config, yaml.safe_load(configuration.dump())
+        differing = [name for name in DECISIVE if wanted.get(name) != there.get(name)]
+        if differing:
+            raise RecflowError(
+                f"{folder} was fitted with other settings ({', '.join(differing)}): "
+                "choose another --name, or delete it."
+            )
+    return configuration

@@ -65,7 +65,7 @@ def short_table(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
     body = [
         [
             row.name,
-            *(cell(board, row, name) for name in names),
+            *(_cell(board, row, name) for name in names),
             f"{row.train_seconds:.3g}",
             f"{row.test_seconds:.3g}",
             f"{row.parameters:,}",
@@ -84,15 +84,15 @@ def shown_metrics(board: Leaderboard) -> list[str]:
     return list(dict.fromkeys([board.metric, *(name for name in wanted if name in board.metrics)]))
 
 
-def cell(board: Leaderboard, row: Row, name: str) -> str:
-    """A value: the chief metric with interval and, over several seeds, deviation."""
+def _cell(board: Leaderboard, row: Row, name: str) -> str:
+    """A value: the chief metric's with its deviation over seeds and its interval."""
     if name not in row.means:
         return "–"
-    text = f"{row.means[name]:.4f}"
-    if name in row.deviations:
-        text += f" ± {row.deviations[name]:.4f}"
-    ends = board.intervals[row.name].get(name) if name == board.metric else None
-    return text if ends is None else f"{text} [{ends[0]:.4f}, {ends[1]:.4f}]"
+    if name != board.metric:
+        return f"{row.means[name]:.4f}"
+    spread = f" ± {row.deviations[name]:.4f}" if name in row.deviations else ""
+    ends = board.intervals[row.name].get(name)
+    return f"{row.means[name]:.4f}{spread}" + (f" [{ends[0]:.4f}, {ends[1]:.4f}]" if ends else "")
 
 
 def _full_tables(board: Leaderboard) -> Sequence[Table]:
