@@ -5,40 +5,21 @@ One hue for amounts and a second one, told apart by colour-blind eyes too, where
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateFormatter, AutoDateLocator
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
 
 from recflow.data.interactions import Interactions
+from recflow.plots.style import BLUE, ORANGE, picture
 
-_BLUE, _ORANGE, _GREY = "#0b6e99", "#e08e2b", "#5f6670"
 _TOP_GENRES = 20
-_STYLE: Any = {
-    "font.size": 11,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "axes.edgecolor": _GREY,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "text.parse_math": False,  # a genre's dollars are no formula
-    "xtick.color": _GREY,
-    "ytick.color": _GREY,
-    "xtick.labelcolor": "black",
-    "ytick.labelcolor": "black",
-}
 #: Bins of the picture over time, the finest first that makes no more than `_MOST_BINS` of them: days, polars' name.
 _BINS = ((1, "1d", "day"), (7, "1w", "week"), (30.4, "1mo", "month"), (91.3, "1q", "quarter"), (365.25, "1y", "year"))
 _MOST_BINS = 90
@@ -59,7 +40,7 @@ def plot_data(folder: Path, description: Mapping[str, Any], interactions: Intera
     name, drawn = interactions.name, []
 
     def draw(file: str, title: str, *panels: Any, height: float = 4.5) -> None:
-        with _figure(folder / file, f"{name}: {title}", len(panels), height) as axes:
+        with picture(folder / file, f"{name}: {title}", (1, len(panels)), (8, height)) as axes:
             for panel, paint in zip(axes, panels, strict=True):
                 paint(panel)
         drawn.append(folder / file)
@@ -88,27 +69,18 @@ def plot_data(folder: Path, description: Mapping[str, Any], interactions: Intera
     return drawn
 
 
-@contextmanager
-def _figure(path: Path, title: str, panels: int, height: float) -> Iterator[Sequence[Axes]]:
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(8, height), dpi=150, layout="constrained")
-        yield figure.subplots(1, panels, squeeze=False)[0]
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-        figure.savefig(path)
-
-
 def _ratings(axes: Axes, description: Mapping[str, Any]) -> None:
     bars = description["rating"]["distribution"]
     shares = np.array([bar["ratings"] for bar in bars]) / description["ratings"]
     single = all(bar["from"] == bar["to"] for bar in bars)
     if single:
         labels = [f"{bar['from']:g}" for bar in bars]
-        drawn = axes.bar(np.arange(len(bars)), shares, 0.8, color=_BLUE)
+        drawn = axes.bar(np.arange(len(bars)), shares, 0.8, color=BLUE)
         axes.bar_label(drawn, [_percent(share) for share in shares], padding=2, fontsize=10 if len(bars) <= 12 else 7)
         axes.set_xticks(np.arange(len(bars)), labels, rotation=0 if len(bars) <= 12 else 45)
     else:
         edges = [bar["from"] for bar in bars] + [bars[-1]["to"]]
-        axes.stairs(shares, edges, fill=True, color=_BLUE)
+        axes.stairs(shares, edges, fill=True, color=BLUE)
     axes.set_xlabel("rating")
     axes.set_ylabel("share of ratings")
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -120,9 +92,9 @@ def _rank_plot(axes: Axes, column: pl.Series, size: int, one: str, what: str) ->
     """Users or items from the most to the least rated, both axes logarithmic; the median and the top tenth marked."""
     counts = np.sort(np.bincount(column.to_numpy(), minlength=size))[::-1]
     rank = np.unique(np.geomspace(1, size, 2000).astype(np.int64))  # as many points as can be seen
-    axes.loglog(rank, counts[rank - 1], color=_BLUE, linewidth=2)
+    axes.loglog(rank, counts[rank - 1], color=BLUE, linewidth=2)
     tenth = -(-size // 10)
-    axes.axvspan(1, tenth, color=_ORANGE, alpha=0.18, linewidth=0)
+    axes.axvspan(1, tenth, color=ORANGE, alpha=0.18, linewidth=0)
     share = _percent(counts[:tenth].sum() / counts.sum())
     said = f"shaded: the top 10% of {one}s,\n{share} of all ratings\nmedian: {np.median(counts):,g} ratings"
     axes.text(0.04, 0.05, said, transform=axes.transAxes, fontsize=10)
@@ -138,7 +110,7 @@ def _rank_plot(axes: Axes, column: pl.Series, size: int, one: str, what: str) ->
 
 def _genres(axes: Axes, genres: Sequence[Mapping[str, Any]], description: Mapping[str, Any]) -> None:
     place = np.arange(len(genres))
-    for shift, key, whole, colour in ((-0.2, "ratings", "ratings", _BLUE), (0.2, "items", "items", _ORANGE)):
+    for shift, key, whole, colour in ((-0.2, "ratings", "ratings", BLUE), (0.2, "items", "items", ORANGE)):
         shares = [genre[key] / description[whole] for genre in genres]
         axes.barh(place + shift, shares, 0.4, color=colour, label=f"share of {key}")
     axes.set_yticks(place, [_shortened(genre["genre"]) for genre in genres])
@@ -154,7 +126,7 @@ def _years(axes: Axes, years: pl.Series) -> None:
     released = years.to_numpy()
     first, last = int(released.min()), int(released.max())
     width = -(-(last + 1 - first) // 150)  # one year, unless a strange one stretches the axis
-    axes.hist(released, bins=(np.arange(first, last + 1 + width, width) - 0.5).tolist(), color=_BLUE)
+    axes.hist(released, bins=(np.arange(first, last + 1 + width, width) - 0.5).tolist(), color=BLUE)
     _amounts(axes, "year of release", "items a year" if width == 1 else f"items in {width:,} years")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
 
@@ -162,14 +134,14 @@ def _years(axes: Axes, years: pl.Series) -> None:
 def _ages(axes: Axes, ages: pl.Series, summary: Mapping[str, Any]) -> None:
     if "values" in summary:
         groups = summary["values"]
-        drawn = axes.bar(list(groups), list(groups.values()), 0.8, color=_BLUE)
+        drawn = axes.bar(list(groups), list(groups.values()), 0.8, color=BLUE)
         axes.bar_label(drawn, [f"{users:,}" for users in groups.values()], padding=2, fontsize=10)
         _amounts(axes, "age group (years)" if ages.dtype.is_numeric() else "age", "users")
         axes.tick_params(axis="x", labelsize=10)
         return
     known = ages.drop_nulls().to_numpy()
     first, last = known.min() // 5 * 5, known.max() // 5 * 5 + 5
-    axes.hist(known, bins=min(round((last - first) / 5), 40), range=(first, last), color=_BLUE, edgecolor="white")
+    axes.hist(known, bins=min(round((last - first) / 5), 40), range=(first, last), color=BLUE, edgecolor="white")
     _amounts(axes, "age (years)", "users")
 
 
@@ -186,7 +158,7 @@ def _over_time(axes: Axes, times: pl.Series) -> None:
     )
     starts = counted[times.name]
     edges: npt.NDArray[Any] = np.append(starts.to_numpy(), starts.dt.offset_by(every).tail(1).to_numpy())
-    axes.stairs(counted["ratings"].to_numpy(), edges, fill=True, color=_BLUE)
+    axes.stairs(counted["ratings"].to_numpy(), edges, fill=True, color=BLUE)
     dates = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(dates)
     axes.xaxis.set_major_formatter(AutoDateFormatter(dates))  # type: ignore[no-untyped-call]

@@ -29,6 +29,8 @@ CONFIG, METRICS, HISTORY, PER_USER, CURVES = (
     "per_user.parquet",
     "curves.png",
 )
+PER_ITEM, USER_GROUPS = "per_item.parquet", "user_groups.parquet"
+PLOTS = "plots"  # pictures of the test, each beside the table that it is drawn from
 CROSS_VALIDATION = "cross_validation.json"  # in the folder that holds the runs fold-1 … fold-k
 
 HEADER = "header.json"  # what data a fit was begun on, written before it trains
@@ -37,13 +39,16 @@ COMPARABLE = ("dataset", "sha256", "filter", "split", "relevance", "candidates",
 """Entries of a header: numbers of two runs may be compared only where all of these are equal."""
 
 
+_LESS_IS_BETTER = {"loss", "rmse", "mae", "mse", "gini", "arp", "miscalibration"}
+
+
 def lower_is_better(metric: str) -> bool:
-    """Whether a smaller value of a metric is the better one: errors, losses and inequality.
+    """Whether a smaller value of a metric is the better one: errors, losses, inequality and mere popularity.
 
     >>> lower_is_better("val/rmse"), lower_is_better("gini@10"), lower_is_better("val/ndcg@10")
     (True, True, False)
     """
-    return metric.rpartition("/")[2].partition("@")[0] in {"loss", "rmse", "mae", "mse", "gini"}
+    return metric.rpartition("/")[2].partition("@")[0] in _LESS_IS_BETTER
 
 
 class Run:
@@ -54,7 +59,9 @@ class Run:
     ``header.json``     what data the fit was begun on: a resumed fit must find the same
     ``metrics.json``    header (data, split, seed, versions …), validation and test metrics, baselines
     ``history.csv``     losses, metrics and seconds by epoch; ``curves.png`` draws them
-    ``per_user.parquet``  each test user's metrics
+    ``per_user.parquet``  each test user's metrics; ``user_groups.parquet``: that user's activity, gender and age
+    ``per_item.parquet``  each item's popularity, and how often it was recommended
+    ``plots/``          pictures of the test, each beside its table: see :mod:`recflow.pictures`
     ``bundle/``         what recommends: see :mod:`recflow.ranking.bundle`
     ``checkpoints/``    ``best.ckpt`` and ``last.ckpt``; ``tensorboard/``: event files
     ==================  ==================================================================================
@@ -92,6 +99,28 @@ class Run:
         """
         self.require_finished()
         return read_mapping(self.path / METRICS)
+
+    @cached_property
+    def groups(self) -> pl.DataFrame:
+        """The test metrics by group of users and of items.
+
+        Returns:
+            ``grouping``, ``group``, ``users``, ``small`` (too few users to conclude from) and the metrics, one row a
+            group; rules, gaps and worst groups stand in :attr:`metrics` under ``"groups"``.
+
+        Raises:
+            RecflowError: If the run has not finished, or was not tested.
+        """
+        import polars as pl
+
+        if "groups" not in self.metrics:
+            raise RecflowError(f"{self.path} has no metrics by group: it was not tested, or by an earlier version.")
+        rows = [
+            {"grouping": grouping, **{name: row[name] for name in ("group", "users", "small")}, **row["metrics"]}
+            for grouping, content in self.metrics["groups"].items()
+            for row in content["groups"]
+        ]
+        return pl.DataFrame(rows, infer_schema_length=None)
 
     @cached_property
     def recommender(self) -> Recommender:

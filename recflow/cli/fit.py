@@ -32,6 +32,7 @@ folder. Every setting can stand in a YAML file or be given here, as --section.ke
   --no-test                leave the test part unread
   --threads N              CPU threads
   --init-from RUN          start from an earlier run of the same model, on data that may have grown
+  --plots false            draw no pictures of the test; recflow runs plot RUN draws them later
   --loggers '[csv]'        any of tensorboard (default), csv, mlflow, wandb
   --trainer.devices 2 --trainer.strategy ddp     several processes or GPUs
   --data.* --model.* --trainer.* --metrics.* --optimizer
@@ -97,6 +98,7 @@ def _print_run(finished: Run, console: Console) -> None:
     console.print(f"\nThe run is in [bold]{finished.path}[/]; next:", highlight=False)
     user = finished.recommender.catalog.user_id(0)
     for command in (
+        *([f"recflow runs show {finished.path}"] if "test" in metrics else []),
         f"recflow recommend --run {finished.path} --user {user}",
         f"recflow serve --run {finished.path}",
         *([f"tensorboard --logdir {finished.path.parent}"] if (finished.path / "tensorboard").is_dir() else []),

@@ -13,7 +13,7 @@ from recflow.errors import RecflowError
 
 
 def run(argv: Sequence[str]) -> int:
-    """List, show, compare or clean up runs."""
+    """List, show, draw, compare or clean up runs."""
     args = _parser().parse_args(argv)
     if args.command in {"list", "clean"} and not Path(args.runs_dir).is_dir():
         raise RecflowError(f"There is no folder {args.runs_dir}; recflow fit makes it, or name another by --runs_dir.")
@@ -31,6 +31,10 @@ def run(argv: Sequence[str]) -> int:
         from recflow.cli.runs_show import show_run
 
         show_run(console, found_run(args.run, args.runs_dir))
+    elif args.command == "plot":
+        from recflow.cli.runs_plot import plot_run
+
+        plot_run(console, found_run(args.run, args.runs_dir))
     else:
         from recflow.cli.runs_diff import diff_runs
 
@@ -53,8 +57,8 @@ def found_run(name: str, runs_dir: str) -> Path:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="recflow runs", description="List, show, compare and clean up runs.")
-    commands = parser.add_subparsers(dest="command", metavar="list|show|diff|clean", required=True)
+    parser = Parser(prog="recflow runs", description="List, show, draw, compare and clean up runs.")
+    commands = parser.add_subparsers(dest="command", metavar="list|show|plot|diff|clean", required=True)
 
     listing = commands.add_parser("list", help="all runs, those that may be compared in one table")
     listing.add_argument("--plugin", metavar="NAME", help="only this model's")
@@ -64,6 +68,8 @@ def _parser() -> Parser:
     )
     show = commands.add_parser("show", help="one run: configuration, metrics, files")
     show.add_argument("run", metavar="RUN", help="a run folder, or its name in the list")
+    plot = commands.add_parser("plot", help="draw one run's pictures again, and a map of its item vectors")
+    plot.add_argument("run", metavar="RUN", help="a run folder, or its name in the list")
     diff = commands.add_parser("diff", help="how two runs differ, in configuration and in metrics")
     for name in ("a", "b"):
         diff.add_argument(name, metavar=name.upper(), help="a run folder, or its name in the list")
@@ -88,7 +94,7 @@ def _parser() -> Parser:
         "--checkpoints", action="store_true", help="delete only the checkpoints of finished runs; they still recommend"
     )
     clean.add_argument("--yes", action="store_true", help="do not ask")
-    for command in (listing, show, diff, clean):
+    for command in (listing, show, plot, diff, clean):
         command.add_argument(
             "--runs_dir", default="runs", metavar="FOLDER", help="where run folders are (default runs)"
         )

@@ -11,8 +11,9 @@ from rich.filesize import decimal
 from rich.markup import escape
 
 from recflow.cli.runs_list import chief_metrics, plain_table, when
-from recflow.cli.tables import metrics_table
+from recflow.cli.tables import beyond_table, groups_table, metrics_table
 from recflow.errors import RecflowError
+from recflow.pictures import shown_groups
 from recflow.runs import CROSS_VALIDATION, METRICS, Run, read_mapping
 
 _SETTINGS = ("model", "data", "optimizer", "metrics")
@@ -69,6 +70,14 @@ def _show(console: Console, run: Run) -> None:
     if "test" in metrics:
         rows = {metrics["plugin"]: metrics["test"], **metrics["baselines"]}
         _print_metrics(console, rows, f"test part, {metrics['test_users']:,} users")
+        if (table := beyond_table(rows, "beyond accuracy")) is not None:
+            console.print()
+            console.print(table)
+    if shown := shown_groups(metrics):
+        console.print()
+        console.print(groups_table(metrics["groups"], shown, "test part by group"))
+        if any(row["small"] for content in metrics["groups"].values() for row in content["groups"]):
+            console.print("[dim]* few users: a group that counts neither for the gap nor as the worst[/]")
     _print_pairs(console, "files", {name: decimal(size) for name, size in _files(run.path)})
     if not run.finished:
         console.print("\nThe run has not finished; next:")
@@ -78,6 +87,7 @@ def _show(console: Console, run: Run) -> None:
     for command in ("recommend --user ID", "recommend --users all --out all.parquet", "serve", "test"):
         name, _, rest = command.partition(" ")
         console.print(f"  recflow {name} --run {run.path} {rest}".rstrip(), markup=False, soft_wrap=True)
+    console.print(f"  recflow runs plot {run.path}", markup=False, soft_wrap=True)
 
 
 def _show_folds(console: Console, path: Path) -> None:

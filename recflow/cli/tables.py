@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from textwrap import wrap
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -12,6 +14,9 @@ from rich.table import Table
 from recflow.ranking.recommender import Recommendation
 
 _ERRORS = ("rmse", "mae")
+_BEYOND = ("coverage", "gini", "arp", "novelty", "diversity", "miscalibration", "serendipity")
+_SHORT = {"miscalibration": "miscal.", "serendipity": "serend."}  # seven columns fit 80 letters
+_GROUPS_WIDTH = 44
 _SHOWN = ("ndcg", "recall", "hit", "mrr", "coverage")  # the others stand in metrics.json
 
 
@@ -62,6 +67,61 @@ def print_metrics(
         console.print(metrics_table(rows, f"{sampled}compared with full ranking", deviations, protocol))
 
 
+def beyond_table(rows: Mapping[str, Mapping[str, float]], title: str) -> Table | None:
+    """One row a model: what its lists are like, beside how accurate they are; see docs/metrics.md.
+
+    Args:
+        rows: Metrics by model; the first row is the model that the table is about.
+        title: Line above the table.
+
+    Returns:
+        The table; None where nothing of it was measured.
+    """
+    first = next(iter(rows.values()))
+    cutoffs = sorted({int(found[1]) for name in first if (found := re.fullmatch(r"arp@(\d+)", name))})
+    if not cutoffs:
+        return None
+    k = 10 if 10 in cutoffs else cutoffs[0]
+    names = [name for name in _BEYOND if f"{name}@{k}" in first]
+    table = _table(f"{title} @{k}")
+    table.add_column("model", no_wrap=True)
+    for name in names:
+        table.add_column(_SHORT.get(name, name), justify="right", no_wrap=True)
+    for model, row in rows.items():
+        if f"arp@{k}" in row:
+            table.add_row(model, *(_beyond_cell(name, row.get(f"{name}@{k}")) for name in names))
+    return table
+
+
+def groups_table(groups: Mapping[str, Any], metrics: Mapping[str, str], title: str) -> Table:
+    """One row a grouping: each group's value, the worst in bold, and the gap.
+
+    Args:
+        groups: What ``metrics.json`` says under ``"groups"``.
+        metrics: Which metric to show of each grouping.
+        title: Line above the table.
+    """
+    table = _table(title)
+    for name in ("by", "metric", "groups, worst in bold", "gap"):
+        table.add_column(name, justify="right" if name == "gap" else "left", overflow="fold")
+    for grouping, content in groups.items():
+        metric = metrics[grouping]
+        worst, gap = content["worst"].get(metric), content["gap"].get(metric)
+        cells = {
+            # no break inside a cell: a value stands beside its group
+            row["group"]: f"{row['group']}{'*' if row['small'] else ''} {row['metrics'][metric]:.3f}".replace(
+                " ", "\u00a0"
+            )
+            for row in content["groups"]
+            if metric in row["metrics"]
+        }
+        shown = escape("\n".join(wrap(", ".join(cells.values()), _GROUPS_WIDTH, break_on_hyphens=False)))
+        if worst in cells:
+            shown = shown.replace(escape(cells[worst]), f"[bold]{escape(cells[worst])}[/]", 1)
+        table.add_row(grouping, metric, shown, "n/a" if gap is None else f"{gap:.3f}")
+    return table
+
+
 def print_recommendations(
     console: Console, recommendations: Sequence[Recommendation], title: str, reasons: bool = False
 ) -> None:
@@ -92,6 +152,12 @@ def _cell(value: float | None, deviation: float | None, is_best: bool) -> str:
         return "n/a"
     shown = f"[bold]{value:.4f}[/]" if is_best else f"{value:.4f}"
     return shown if deviation is None else f"{shown}\n[dim]±{deviation:.4f}[/]"
+
+
+def _beyond_cell(name: str, value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:,.1f}" if name == "arp" else f"{value:.3f}"
 
 
 def _best(name: str, values: Iterable[float]) -> float:

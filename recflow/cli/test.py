@@ -20,7 +20,7 @@ def run(argv: Sequence[str]) -> int:
     chosen = chosen_run(args.run, console)
     chosen.require_finished()
 
-    from recflow.cli.tables import print_metrics
+    from recflow.cli.tables import beyond_table, print_metrics
     from recflow.data.dataset import config_of, prepare
     from recflow.metrics.evaluate import MetricsConfig, evaluate
 
@@ -40,6 +40,8 @@ def run(argv: Sequence[str]) -> int:
     if "test" in chosen.metrics:
         rows["as recorded"] = chosen.metrics["test"]
     print_metrics(console, rows, f"test part of {data.name}")
+    if (table := beyond_table(rows, "beyond accuracy")) is not None:
+        console.print(table)
     left_out = f" ({measured.skipped:,} without a relevant item left out)" if measured.skipped else ""
     console.print(
         f"[dim]means over {measured.users:,} users{left_out}; {recorded['split']}; {recorded['candidates']}[/]"

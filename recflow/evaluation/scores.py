@@ -6,17 +6,15 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import numpy as np
 import polars as pl
 
 from recflow.errors import RecflowError
 from recflow.evaluation.significance import PerUser
 from recflow.runs import COMPARABLE, PER_USER, Run
 
-ERRORS = {"rmse": ("squared_error", True), "mse": ("squared_error", False), "mae": ("absolute_error", False)}
-"""Metrics that are ratios over ratings, not over users: the column of per_user.parquet, and whether under a root."""
+ERRORS = {"rmse": ("mse", True), "mse": ("mse", False), "mae": ("mae", False)}
+"""Metrics that are means over ratings, not over users: the column of each user's mean, and whether under a root."""
 
 
 @dataclass(frozen=True)
@@ -99,15 +97,15 @@ class Row:
         """
         kept = users.to_frame("user_id").join(self._summed, on="user_id", how="left", maintain_order="left")
 
-        def column(name: str) -> np.ndarray[Any, Any]:
-            return kept[name].to_numpy().astype(float)
+        def of(name: str, counts: str, root: bool = False) -> PerUser:
+            return PerUser(*(kept[column].to_numpy().astype(float) for column in (f"{name}/sum", counts)), root)
 
-        names = [name for name in self.means if f"{name}/count" in kept.columns]
-        found = {name: PerUser(column(f"{name}/sum"), column(f"{name}/count")) for name in names}
+        names = [name for name in self.means if f"{name}/sum" in kept.columns and name not in ERRORS]
+        found = {name: of(name, f"{name}/count") for name in names}
         for name, (error, root) in ERRORS.items():
-            if name in self.means and error in kept.columns:
-                found[name] = PerUser(column(error), column("ratings"), root)
-        return found
+            if name in self.means and f"{error}/sum" in kept.columns:
+                found[name] = of(error, "ratings", root)
+        return {name: found[name] for name in self.means if name in found}
 
     @cached_property
     def _summed(self) -> pl.DataFrame:
@@ -115,17 +113,16 @@ class Row:
         frames = []
         for run in self.runs:
             frame = pl.read_parquet(run.path / PER_USER).fill_nan(None)
-            sums = ["ratings", *(error for error, _ in ERRORS.values())]
-            metrics = [name for name in frame.columns if name not in ("user_id", *sums)]
+            metrics = [name for name in frame.columns if name not in ("user_id", "ratings")]
+            errors = {error for error, _ in ERRORS.values()} & set(metrics)
+            sums = [pl.col(name) * pl.col("ratings") if name in errors else pl.col(name) for name in metrics]
+            ratings = ["ratings"] if "ratings" in frame.columns else []
             frames.append(
                 frame.select(
                     "user_id",
-                    *(pl.col(name).fill_nan(None).fill_null(0.0).alias(f"{name}/sum") for name in metrics),
-                    *(
-                        pl.col(name).fill_nan(None).is_not_null().cast(pl.Float64).alias(f"{name}/count")
-                        for name in metrics
-                    ),
-                    *(pl.col(name).cast(pl.Float64) for name in dict.fromkeys(sums) if name in frame.columns),
+                    *(total.fill_null(0.0).alias(f"{name}/sum") for name, total in zip(metrics, sums, strict=True)),
+                    *(pl.col(name).is_not_null().cast(pl.Float64).alias(f"{name}/count") for name in metrics),
+                    *(pl.col(name).cast(pl.Float64) for name in ratings),
                 )
             )
         together = pl.concat(frames, how="diagonal")

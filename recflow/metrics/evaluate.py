@@ -4,12 +4,14 @@ Ranked     every item that the user is not known to have seen; ties go to the lo
 Held out   users who are held out whole (split ``users``) are ranked for from their fold-in rows alone, like someone new
 Given      where a dataset brings a published protocol's candidates, its test part is measured on these, too, under
            names of their own: :mod:`recflow.metrics.candidates`
+Test       every list is kept, and measured beyond accuracy too: :mod:`recflow.metrics.lists`; validation, which comes
+           after every epoch, goes without
 Processes  each measures a share of the users; sums of whole numbers make the result one process's, to the last bit
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +23,10 @@ from recflow.data.dataset import Dataset, Part, Rows
 from recflow.errors import RecflowError
 from recflow.metrics.auc import auc_per_user
 from recflow.metrics.candidates import GivenCandidates
+from recflow.metrics.kept import KeptRows
+from recflow.metrics.lists import Surroundings, TopLists, list_metrics, mean_of_known
 from recflow.metrics.means import RankingMetrics
+from recflow.metrics.predictions import PREDICTION_WIDTH, Predictions
 from recflow.metrics.ranking import relevant_hits
 from recflow.metrics.rating import RatingMetrics
 from recflow.ranking.histories import Histories
@@ -55,13 +60,19 @@ class Evaluation(NamedTuple):
         users: How many users the ranking metrics are means over; of all processes together.
         skipped: How many users were left out for want of a relevant item; of all processes, too.
         per_user: One row per user, ascending, with every ranking metric; those of given candidates are null for users
-            without given negatives. Empty unless asked for.
+            without given negatives, those of lists for users who have no such value. Of the test part of a rating
+            model, too, each user's ``mse``, ``mae`` and number of ``ratings``, also of users without a relevant item,
+            whose other values are null. Empty unless asked for.
+        lists: What each user was recommended; of the test part only.
+        predictions: What was predicted for each rating; of the test part of a rating model only.
     """
 
     metrics: dict[str, float]
     users: int
     skipped: int
     per_user: pl.DataFrame
+    lists: TopLists | None = None
+    predictions: Predictions | None = None
 
 
 class UserChunks:
@@ -121,6 +132,9 @@ class Evaluator:
             negatives = self.given.negatives
             few = RankingMetrics(ks, num_items, False, keep_per_user, negatives, sync_on_compute=gather)
             self.among_given = few.to(device)
+        self.around = Surroundings(data, part) if part == "test" else None
+        self.lists = KeptRows(1 + max(ks), sync_on_compute=gather).to(device)
+        self.predictions = KeptRows(PREDICTION_WIDTH, sync_on_compute=gather).to(device)
 
     def chunks(self, rank: int = 0, world_size: int = 1) -> UserChunks:
         """The users to :meth:`update` with, as many at a time as bounded memory allows.
@@ -153,6 +167,8 @@ class Evaluator:
         self.rating.reset()
         if self.among_given is not None:
             self.among_given.reset()
+        self.lists.reset()
+        self.predictions.reset()
 
     @torch.inference_mode()
     def update(self, users: Tensor) -> None:
@@ -170,12 +186,18 @@ class Evaluator:
                 _refuse_nan(scores)
                 position, place = self.held_out.places(chunk)
                 predicted = self._predict(chunk, position, self.held_out.items[place], scores)
-                self.rating.update(predicted, self.held_out.ratings[place])
+                rating = self.held_out.ratings[place]
+                self.rating.update(predicted, rating)
+                if self.part == "test":
+                    rated = chunk[position], self.held_out.items[place]
+                    self.predictions.update(Predictions.rows(*rated, rating, predicted))
             scores = mask_(self._popular_(chunk, scores), chunk, self.seen)
             best = top_k(scores, max(self.config.ks))
             _refuse_nan(best.scores[:, 0])  # a nan is the greatest of its row
             auc = auc_per_user(scores, torch.stack(self.relevant.rows(chunk))) if self.config.auc else None
             self.ranking.update(chunk, best.items, *self._hits(chunk, best.items), auc)
+            if self.part == "test":
+                self.lists.update(torch.cat([chunk.unsqueeze(1), best.items], dim=1))
             if self.given is not None and self.among_given is not None:
                 some, items = self.given.best(chunk, scores, max(self.config.ks))
                 self.among_given.update(some, items, *self._hits(some, items))
@@ -185,9 +207,17 @@ class Evaluator:
         values = {name: float(value) for name, value in self.ranking.compute().items()}
         if self.task == "rating":
             values = {name: float(value) for name, value in self.rating.compute().items()} | values
+        lists, predictions, beyond = None, None, {}
+        if self.around is not None:
+            lists = TopLists.of(self.lists.compute(), self.relevant, self.data.num_items)
+            beyond = list_metrics(lists, self.around, self.config.ks)
+            values |= {name: mean_of_known(column) for name, column in beyond.items()}
+            if self.task == "rating":
+                predictions = Predictions.of(self.predictions.compute())
         if self.among_given is not None:
             values |= {name: float(value) for name, value in self.among_given.compute().items()}
-        return Evaluation(values, *self.ranking.counts(), self._per_user())
+        per_user = self._per_user(beyond, predictions)
+        return Evaluation(values, *self.ranking.counts(), per_user, lists, predictions)
 
     @property
     def _chunk_size(self) -> int:
@@ -228,12 +258,15 @@ class Evaluator:
     def _hits(self, users: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
         return relevant_hits(items, self.relevant.indptr, self.relevant.items, users, self.data.num_items)
 
-    def _per_user(self) -> pl.DataFrame:
+    def _per_user(self, beyond: Mapping[str, Tensor], predictions: Predictions | None) -> pl.DataFrame:
         if not self.ranking.keep_per_user:
             return pl.DataFrame()
-        frame = _frame(self.ranking)
+        lists = pl.DataFrame({name: column.numpy() for name, column in beyond.items()}).fill_nan(None)
+        frame = pl.concat([_frame(self.ranking), lists], how="horizontal")
         if self.among_given is not None:
             frame = frame.join(_frame(self.among_given), on="user", how="left", maintain_order="left")
+        if predictions is not None:
+            frame = predictions.per_user().join(frame, on="user", how="left", maintain_order="left")
         ids = self.data.interactions.users["user_id"].gather(frame["user"])
         return frame.select(ids.alias("user_id"), pl.exclude("user"))
 

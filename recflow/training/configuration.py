@@ -116,6 +116,9 @@ class FitConfiguration(LightningCLI):
             "knows keep what it had learnt of them.",
         )
         parser.add_argument(
+            "--plots", type=bool, default=True, help="Whether to draw pictures of the test; its tables are kept anyway."
+        )
+        parser.add_argument(
             "--loggers",
             type=list[LoggerName],
             default=["tensorboard"],

@@ -23,8 +23,10 @@ from recflow.data.dataset import Dataset
 from recflow.data.frames import keep_frame
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
+from recflow.metrics.examine import examine
 from recflow.metrics.means import RankingMetrics
-from recflow.plots import plot_curves
+from recflow.pictures import draw, write_tables
+from recflow.plots.curves import plot_curves
 from recflow.ranking.rankers import Ranker
 from recflow.runs import (
     COMPARABLE,
@@ -34,6 +36,7 @@ from recflow.runs import (
     HISTORY,
     METRICS,
     PER_USER,
+    USER_GROUPS,
     Run,
     create_run,
     load_run,
@@ -438,25 +441,34 @@ class _Fit:
             run.path / CURVES,
             history.epochs,
             self.monitor,
-            f"{self.spec.name} on {data.name}",
+            f"{self.spec.name} on {data.name}: learning curves",
             best_epoch if self.validated else None,
         )
         bundle_run(run, data, ranker, content)
+        pictures = [run.path / CURVES]
+        if self.config["plots"] and "test" in content:
+            pictures += draw(run, content)
         hyper_parameters = {"seed": self.config["seed"], "data": self.config["data"], **self.config.get("model", {})}
-        log_finals(trainer.loggers, data, ranker, hyper_parameters, content.get("test", {}))
+        log_finals(trainer.loggers, data, ranker, hyper_parameters, content.get("test", {}), pictures)
         run.write_text(METRICS, _json(content))
 
     def _test(self, ranker: Ranker) -> dict[str, Any]:
         started = time.perf_counter()
         measured = evaluate(ranker, self.data, "test", self.spec.task, self.metrics, keep_per_user=True)
         seconds = time.perf_counter() - started
-        if self.first:
-            measured.per_user.write_parquet(self.run.path / PER_USER)
-        baselines = {
-            name: _numbers(baseline(name, self.data, self.config["seed"], self.metrics).metrics)
+        beside = {
+            name: baseline(name, self.data, self.config["seed"], self.metrics)
             for name in BASELINES
             if name != self.spec.name
         }
+        groups = {}
+        if self.first:
+            found = examine(self.spec.name, measured, self.data, self.metrics.ks, beside)
+            measured.per_user.write_parquet(self.run.path / PER_USER)
+            found.user_groups.write_parquet(self.run.path / USER_GROUPS)
+            write_tables(self.run, found)
+            groups = found.groups
+        baselines = {name: _numbers(evaluation.metrics) for name, evaluation in beside.items()}
         if self.spec.task == "rating":
             baselines = {"mean rating": mean_rating(self.data), **baselines}
         return {
@@ -465,6 +477,7 @@ class _Fit:
             "test_users_without_relevant": measured.skipped,
             "test_seconds": seconds,
             "baselines": baselines,
+            "groups": groups,
         }
 
 

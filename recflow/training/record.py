@@ -7,11 +7,15 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
 
 from recflow.data.dataset import Dataset
 from recflow.ranking.bundle import save_bundle
@@ -61,8 +65,9 @@ def log_finals(
     ranker: Ranker,
     hyper_parameters: Mapping[str, Any],
     test: Mapping[str, float],
+    pictures: Sequence[Path] = (),
 ) -> None:
-    """Log the test metrics and the hyper-parameters and, to TensorBoard, the items' vectors for its projector.
+    """Log the test metrics and hyper-parameters and, to TensorBoard, pictures and the items' vectors for its projector.
 
     Args:
         loggers: The trainer's.
@@ -70,6 +75,7 @@ def log_finals(
         ranker: The fitted model.
         hyper_parameters: What was chosen; may be nested.
         test: Metrics of the test part; may be empty.
+        pictures: PNG files, in the order shown.
     """
     finals = {f"test/{name}": value for name, value in test.items()}
     chosen = {name: _plain(value) for name, value in hyper_parameters.items()}
@@ -82,6 +88,7 @@ def log_finals(
                 logger.experiment.finish()  # or the next fit of this process would write into this one's record
             continue
         logger.log_hyperparams(chosen, finals)
+        log_pictures(logger.experiment, pictures)
         vectors = ranker.item_embeddings()
         if vectors is not None and vectors.shape[1] > 2:
             items = data.interactions.items.select("title", "year", "genres").iter_rows()
@@ -92,6 +99,12 @@ def log_finals(
                 tag="items",
             )
         logger.finalize("success")
+
+
+def log_pictures(writer: SummaryWriter, pictures: Sequence[Path]) -> None:
+    """Show PNG files in TensorBoard, each under its name."""
+    for path in pictures:
+        writer.add_image(path.stem, np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
 
 
 def circumstances(seed: int, device: torch.device) -> dict[str, Any]:

@@ -53,8 +53,7 @@ class TestRunFolder:
     def test_it_is_complete(self, run):
         assert {path.name for path in run.path.iterdir()} == {
             "bundle", "checkpoints", "config.yaml", "curves.png", "header.json", "history.csv", "metrics.json",
-            "per_user.parquet",
-            "tensorboard",
+            "per_item.parquet", "per_user.parquet", "plots", "tensorboard", "user_groups.parquet",
         }  # fmt: skip
         assert {path.name for path in (run.path / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
         assert (run.path / "curves.png").read_bytes().startswith(b"\x89PNG")

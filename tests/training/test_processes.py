@@ -40,8 +40,7 @@ def test_two_processes_leave_one_run(runs):
     assert sorted(path.name for path in two.path.parent.iterdir()) == ["one", "two"]
     assert {path.name for path in two.path.iterdir()} == {
         "bundle", "checkpoints", "config.yaml", "curves.png", "header.json", "history.csv", "metrics.json",
-        "per_user.parquet",
-        "tensorboard",
+        "per_item.parquet", "per_user.parquet", "plots", "tensorboard", "user_groups.parquet",
     }  # fmt: skip
     assert (root / "output.txt").read_text().count("test part of sample") == 1
 
