@@ -18,6 +18,7 @@ COMMANDS = {
     "test": "measure a run on its test part again",
     "compare": "fit models on the same rows and say which differences are real",
     "reproduce": "run a published protocol and compare with its figures",
+    "report": "write a run onto one page, with pictures",
     "recommend": "recommend to a known user, or to someone new from movies they liked",
     "similar": "list the items most like one",
     "export": "write a run's embeddings to files for other tools",

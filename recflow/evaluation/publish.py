@@ -8,7 +8,7 @@ from pathlib import Path
 
 from recflow.evaluation.leaderboard import Leaderboard
 from recflow.evaluation.page import Picture, Table, write_page
-from recflow.evaluation.pictures import draw_costs, draw_differences, draw_intervals
+from recflow.evaluation.pictures import plot_costs, plot_differences, plot_intervals
 from recflow.evaluation.scores import Row
 
 SHOWN = ("rmse", "mae", "ndcg", "recall", "hit", "mrr", "coverage", "novelty")
@@ -30,12 +30,13 @@ def publish(board: Leaderboard, folder: Path) -> list[Path]:
     table.write_parquet(folder / "leaderboard.parquet")
     table.write_csv(folder / "leaderboard.csv")
     _replace(folder / "leaderboard.md", markdown(board))
-    drawn = [("intervals", draw_intervals(board)), ("costs", draw_costs(board))]
+    drawn = {"intervals": plot_intervals, "costs": plot_costs}
     if board.differences:
-        drawn.append(("differences", draw_differences(board)))
-    for name, figure in drawn:
-        figure.savefig(folder / f"{name}.png")
-    pictures = [Picture(folder / f"{name}.png", figure.get_suptitle()) for name, figure in drawn]
+        drawn["differences"] = plot_differences
+    pictures = []
+    for name, plot in drawn.items():
+        plot(folder / f"{name}.png", board)
+        pictures.append(Picture(folder / f"{name}.png", name))
     write_page(
         folder / "leaderboard.html",
         title=f"{board.header['dataset']}: {len(board.finished)} models compared",

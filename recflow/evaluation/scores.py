@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import polars as pl
 
@@ -98,7 +99,8 @@ class Row:
         kept = users.to_frame("user_id").join(self._summed, on="user_id", how="left", maintain_order="left")
 
         def of(name: str, counts: str, root: bool = False) -> PerUser:
-            return PerUser(*(kept[column].to_numpy().astype(float) for column in (f"{name}/sum", counts)), root)
+            totals, weights = (kept[column].to_numpy().astype(float) for column in (f"{name}/sum", counts))
+            return PerUser(totals, weights, root)
 
         names = [name for name in self.means if f"{name}/sum" in kept.columns and name not in ERRORS]
         found = {name: of(name, f"{name}/count") for name in names}
