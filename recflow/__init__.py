@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recflow.errors import RecflowError
+    from recflow.evaluation.compare import compare, compare_runs
+    from recflow.evaluation.report import report
+    from recflow.evaluation.reproduce import reproduce
     from recflow.hookspecs import Plugin, hookimpl
     from recflow.runs import Run, load_run
     from recflow.spec import ModelSpec
@@ -25,10 +28,14 @@ _HOMES = {
     "Plugin": "recflow.hookspecs",
     "RecflowError": "recflow.errors",
     "Run": "recflow.runs",
+    "compare": "recflow.evaluation.compare",
+    "compare_runs": "recflow.evaluation.compare",
     "cross_validate": "recflow.training.folds",
     "fit": "recflow.training.fit",
     "hookimpl": "recflow.hookspecs",
     "load_run": "recflow.runs",
+    "report": "recflow.evaluation.report",
+    "reproduce": "recflow.evaluation.reproduce",
 }
 
 __all__ = [
@@ -37,10 +44,14 @@ __all__ = [
     "Plugin",
     "RecflowError",
     "Run",
+    "compare",
+    "compare_runs",
     "cross_validate",
     "fit",
     "hookimpl",
     "load_run",
+    "report",
+    "reproduce",
 ]
 
 
