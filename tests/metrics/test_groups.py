@@ -78,6 +78,13 @@ class TestUserGroups:
     def test_who_tells_neither_age_nor_gender_is_left_out(self, examined, measured):
         assert sum(row["users"] for row in examined.groups["gender"]["groups"]) < len(measured.per_user)
 
+    def test_quartiles_by_hand(self, dataset):
+        # users with 1, 1, 1, 2, 2, 3, 4, 5 training rows: quartiles 1, 2 and 3
+        rows = [(user, item, 5) for user, rows in enumerate((1, 1, 1, 2, 2, 3, 4, 5)) for item in range(rows)]
+        data = dataset(8, 6, train=rows, test=[(0, 5, 5)])
+        groups = user_groups(data, data.interactions.users["user_id"])["activity"]
+        assert groups.to_list() == ["1", "1", "1", "2", "2", "3", "4–5", "4–5"]
+
     def test_data_that_say_nothing_of_users_have_activity_alone(self, random_dataset):
         plain = random_dataset()
         assert user_groups(plain, plain.interactions.users["user_id"]).columns == ["user_id", "activity"]

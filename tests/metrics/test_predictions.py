@@ -49,6 +49,11 @@ class TestPredictions:
             assert row["sd"] == pytest.approx(rating[own].std())
         assert bins["ratings"].sum() == 400
 
+    def test_a_prediction_on_an_edge_belongs_to_the_bin_above(self):
+        stars = torch.tensor([1.0, 2.0, 3.0]).double()
+        nobody = torch.zeros(3, dtype=torch.int64)
+        assert Predictions(nobody, nobody, stars, stars).calibration(2)["ratings"].to_list() == [1, 2]
+
     def test_one_value_for_all_is_one_bin_and_nothing_none(self, predictions):
         same = predictions._replace(predicted=torch.full((400,), 3.0).double())
         assert same.calibration().height == 1
