@@ -138,6 +138,17 @@ class TestExamination:
             assert row["recall"] == pytest.approx(measured.metrics[f"recall@{k}"], abs=1e-10)
         assert examined.precision_recall["k"].to_list() == [1, 2, 3, 4, 5]
 
+    @pytest.mark.parametrize("task", ["ranking", "rating"])
+    def test_a_test_without_relevant_items_has_empty_tables(self, dataset, task, tmp_path):
+        data = dataset(2, 3, train=[(0, 0, 5), (1, 1, 4)], test=[(0, 1, 1)], relevant_from=3.0)
+        nothing = evaluate(ranker_of(data), data, "test", task, MetricsConfig(ks=KS), keep_per_user=True)
+        found = examine("mf", nothing, data, KS)
+        assert found.precision_recall.is_empty()
+        assert found.per_item["exposure@5"].sum() == 0
+        assert found.groups["item popularity"]["gap"] == {}
+        found.user_groups.write_parquet(tmp_path / "groups.parquet")
+        assert pl.read_parquet(tmp_path / "groups.parquet").height == (task == "rating")
+
     def test_a_validation_cannot_be_examined(self, data):
         with pytest.raises(ValueError, match="of the test part"):
             examine("mf", evaluate(ranker_of(data), data, "val", "rating", keep_per_user=True), data, KS)
