@@ -65,7 +65,7 @@ def draw(run: Run, metrics: Mapping[str, Any]) -> list[Path]:
     per_item = pl.read_parquet(run.path / PER_ITEM) if (run.path / PER_ITEM).is_file() else None
     if per_item is not None and (k := _cutoff(per_item.columns)) and per_item[f"exposure@{k}"].sum():
         drawn.append(folder / "exposure.png")
-        plot_exposure(drawn[-1], per_item, k, f"{of}: popularity and exposure")
+        plot_exposure(drawn[-1], per_item, k, f"{of}: popularity and exposure", metrics["plugin"])
     if (bins := _table(folder / f"{_CALIBRATION}.csv")) is not None:
         drawn.append(folder / f"{_CALIBRATION}.png")
         plot_calibration(drawn[-1], bins, f"{of}: calibration of predicted ratings")

@@ -114,7 +114,7 @@ def miscalibration(list_parts: Tensor, past_parts: Tensor, alpha: float = ALPHA)
     """
     wide = wide_float(list_parts.device)
     q, p = (parts.to(wide) / parts.sum(dim=1, keepdim=True).to(wide) for parts in (list_parts, past_parts))
-    mixed = (1 - alpha) * q + alpha * p
+    mixed = q + alpha * (p - q)
     terms = torch.where(p > 0, p * (p / mixed).log(), 0.0)
     unknown = (list_parts.sum(dim=1) == 0) | (past_parts.sum(dim=1) == 0)
     return terms.sum(dim=1).clamp(min=0).masked_fill(unknown, torch.nan)

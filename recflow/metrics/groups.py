@@ -109,7 +109,7 @@ def by_user_group(per_user: pl.DataFrame, groups: pl.DataFrame) -> dict[str, Tab
         for group in groups[grouping].dtype.categories:  # type: ignore[attr-defined]  # polars: of an Enum
             own = per_user.filter(groups[grouping] == group)
             values = {name: _mean(own[name]) for name in names if own[name].null_count() < len(own)}
-            if "ratings" in own.columns:
+            if "ratings" in own.columns and len(own):
                 values = _errors(own) | values
             rows.append((group, len(own), values))
         tables[grouping] = table(RULES[grouping], rows)

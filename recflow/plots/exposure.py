@@ -14,7 +14,9 @@ _NEVER = 0.4  # where a logarithmic axis shows its zero
 _SEED = 0
 
 
-def plot_exposure(path: Path, per_item: pl.DataFrame, k: int, title: str, beside: str = "popularity") -> None:
+def plot_exposure(
+    path: Path, per_item: pl.DataFrame, k: int, title: str, model: str, beside: str = "popularity"
+) -> None:
     """Draw a dot an item on logarithmic axes; items that are never recommended lie on a strip below.
 
     Args:
@@ -22,6 +24,7 @@ def plot_exposure(path: Path, per_item: pl.DataFrame, k: int, title: str, beside
         per_item: ``training``, ``exposure@k`` and, if it was measured, ``exposure@k_{beside}``.
         k: Places of a list that count.
         title: Line above.
+        model: The model's name.
         beside: Another model, whose dots are drawn beneath.
     """
     training = per_item["training"].to_numpy()
@@ -39,7 +42,7 @@ def plot_exposure(path: Path, per_item: pl.DataFrame, k: int, title: str, beside
         never = own == 0
         x = np.where(training > 0, training, _NEVER)
         axes.scatter(x[~never], own[~never], s=14, color=BLUE, alpha=0.55, linewidths=0,
-                     label=f"this model ({(~never).sum():,} items recommended)")  # fmt: skip
+                     label=f"{model} ({(~never).sum():,} items recommended)")  # fmt: skip
         strip = _NEVER * random.uniform(0.85, 1.18, never.sum())
         axes.scatter(x[never], strip, s=6, color=GREY, alpha=0.35, linewidths=0,
                      label=f"never recommended ({never.sum():,} of {len(own):,} items)")  # fmt: skip

@@ -28,6 +28,8 @@ def plot_groups(path: Path, groups: Mapping[str, Any], metrics: Mapping[str, str
     sizes = [len(content["groups"]) for content in groups.values()]
     tallest = [max(sizes[row * columns : (row + 1) * columns]) for row in range(rows)]
     size = (5.4 * columns, 0.6 + sum(1.1 + 0.34 * most for most in tallest))
+    if any(row["small"] for content in groups.values() for row in content["groups"]):
+        title += " (* few users)"
     with picture(path, title, (rows, columns), size, height_ratios=[2 + most for most in tallest]) as panels:
         for panel in panels[len(groups) :]:
             panel.set_visible(False)
