@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
-import math
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +19,7 @@ from torch import Tensor
 from recflow.data.dataset import Dataset
 from recflow.data.frames import keep_frame
 from recflow.errors import RecflowError
-from recflow.metrics.evaluate import MetricsConfig, evaluate
+from recflow.metrics.evaluate import MetricsConfig
 from recflow.metrics.means import RankingMetrics
 from recflow.plots import plot_curves
 from recflow.ranking.rankers import Ranker
@@ -40,10 +37,11 @@ from recflow.runs import (
     lower_is_better,
     read_mapping,
 )
-from recflow.training.baselines import BASELINES, baseline, mean_rating, training_errors
+from recflow.training.baselines import training_errors
 from recflow.training.callbacks import BestCheckpoint, EpochProgress, History, LastCheckpoint, Patience
 from recflow.training.configuration import FitConfiguration, flatten, parse, resume_arguments, take_resume
 from recflow.training.loggers import make_loggers
+from recflow.training.measure import as_json, measure_test, numbers
 from recflow.training.modules import ClosedFormModule, RecModule
 from recflow.training.quiet import quiet_libraries
 from recflow.training.record import bundle_run, circumstances, log_finals
@@ -58,6 +56,7 @@ def fit(
     resume: str | Path | None = None,
     folder: Path | None = None,
     console: Console | None = None,
+    callbacks: Sequence[pl.Callback] = (),
     **settings: Any,
 ) -> Run:
     """Fit a model and leave a run folder behind.
@@ -71,6 +70,7 @@ def fit(
         resume: A run folder to go on with, instead of starting a new one.
         folder: Where the run goes; by default a new folder under ``runs_dir``, named by plugin, dataset and time.
         console: Where progress is shown; nowhere if None.
+        callbacks: Lightning callbacks to be called beside our own; what one raises breaks the fit off.
         settings: Anything else that the command line takes, nested where it has dots:
             ``model={"num_layers": 2}, trainer={"max_epochs": 5}, seed=1``.
 
@@ -92,7 +92,7 @@ def fit(
     configuration, resumed = configure(list(flatten(given)), prepared)
     if configuration.cross_validates:
         raise RecflowError("data.folds asks for several fits: use recflow.cross_validate, or choose one by data.fold.")
-    return run_fit(configuration, resumed, console or Console(quiet=True), folder)
+    return run_fit(configuration, resumed, console or Console(quiet=True), folder, callbacks)
 
 
 def without_frames(data: Any) -> Any:
@@ -123,7 +123,13 @@ def configure(args: Sequence[str], prepared: Dataset | None = None) -> tuple[Fit
         return parse(resume_arguments(resumed.path / CONFIG, args), prepared), resumed
 
 
-def run_fit(configuration: FitConfiguration, resumed: Run | None, console: Console, folder: Path | None = None) -> Run:
+def run_fit(
+    configuration: FitConfiguration,
+    resumed: Run | None,
+    console: Console,
+    folder: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+) -> Run:
     """Carry a configured fit out.
 
     Args:
@@ -131,10 +137,11 @@ def run_fit(configuration: FitConfiguration, resumed: Run | None, console: Conso
         resumed: The run to go on with.
         console: Where progress is shown.
         folder: Where a new run goes; by default a folder named by plugin, dataset and time.
+        callbacks: See :func:`fit`.
     """
     with quiet_libraries():
         console = console if is_first_process() else Console(quiet=True)
-        return _Fit(configuration, resumed, console).run_all(folder)
+        return _Fit(configuration, resumed, console, callbacks).run_all(folder)
 
 
 def check_fit(plugin: str, data: Dataset, **settings: Any) -> None:
@@ -163,8 +170,14 @@ class _Fit:
 
     run: Run
 
-    def __init__(self, configuration: FitConfiguration, resumed: Run | None, console: Console) -> None:
-        self.configuration, self.console = configuration, console
+    def __init__(
+        self,
+        configuration: FitConfiguration,
+        resumed: Run | None,
+        console: Console,
+        callbacks: Sequence[pl.Callback] = (),
+    ) -> None:
+        self.configuration, self.console, self.callbacks = configuration, console, callbacks
         self.config, self.spec = configuration.config, configuration.spec
         self.model: RecModule = configuration.model
         self.data: Dataset = configuration.datamodule.dataset
@@ -184,7 +197,7 @@ class _Fit:
             torch.set_num_threads(self.config["threads"])
         if self.first:
             self.run.write_text(CONFIG, self.configuration.dump())
-            self.run.write_text(HEADER, _json(self.header))
+            self.run.write_text(HEADER, as_json(self.header))
             (self.run.path / METRICS).unlink(missing_ok=True)  # a finished run that is to go further
         self._announce()
         try:
@@ -199,7 +212,8 @@ class _Fit:
         self.data.to(device)
         ranker = self.model.to(device).ranker().eval()
         tested = self.config["test"] and len(self.data.rows["test"].users) > 0
-        measured = self._test(ranker) if tested else {}  # by all processes, each some of the users
+        keep = self.run.path / PER_USER if self.first else None
+        measured = measure_test(ranker, self.data, self.spec, self.metrics, self.config["seed"], keep) if tested else {}
         if self.first:
             self._write(trainer, history, ranker, best_epoch, measured)
         return self.run
@@ -370,7 +384,7 @@ class _Fit:
         folder = self.run.path / "checkpoints"
         mode = "min" if lower_is_better(self.monitor) else "max"
         last = folder / "last.ckpt"
-        callbacks: list[pl.Callback] = [history, EpochProgress(self.console, self.monitor)]
+        callbacks: list[pl.Callback] = [history, EpochProgress(self.console, self.monitor), *self.callbacks]
         if self.validated:
             best = BestCheckpoint(
                 folder, filename="best", monitor=self.monitor, mode=mode, enable_version_counter=False
@@ -417,7 +431,7 @@ class _Fit:
     ) -> None:
         data, run = self.data, self.run
         chosen: dict[str, float] = next((row for row in history.epochs if row["epoch"] == best_epoch), {})
-        val = _numbers({name.removeprefix("val/"): value for name, value in chosen.items() if name.startswith("val/")})
+        val = numbers({name.removeprefix("val/"): value for name, value in chosen.items() if name.startswith("val/")})
         header = {**self.header, **circumstances(self.config["seed"], self.model.device)}
         content: dict[str, Any] = {
             "plugin": self.spec.name,
@@ -444,34 +458,4 @@ class _Fit:
         bundle_run(run, data, ranker, content)
         hyper_parameters = {"seed": self.config["seed"], "data": self.config["data"], **self.config.get("model", {})}
         log_finals(trainer.loggers, data, ranker, hyper_parameters, content.get("test", {}))
-        run.write_text(METRICS, _json(content))
-
-    def _test(self, ranker: Ranker) -> dict[str, Any]:
-        started = time.perf_counter()
-        measured = evaluate(ranker, self.data, "test", self.spec.task, self.metrics, keep_per_user=True)
-        seconds = time.perf_counter() - started
-        if self.first:
-            measured.per_user.write_parquet(self.run.path / PER_USER)
-        baselines = {
-            name: _numbers(baseline(name, self.data, self.config["seed"], self.metrics).metrics)
-            for name in BASELINES
-            if name != self.spec.name
-        }
-        if self.spec.task == "rating":
-            baselines = {"mean rating": mean_rating(self.data), **baselines}
-        return {
-            "test": _numbers(measured.metrics),
-            "test_users": measured.users,
-            "test_users_without_relevant": measured.skipped,
-            "test_seconds": seconds,
-            "baselines": baselines,
-        }
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that have a value: a mean over nobody has none, and JSON no word for it."""
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+        run.write_text(METRICS, as_json(content))
