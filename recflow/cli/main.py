@@ -15,6 +15,7 @@ from recflow.errors import RecflowError
 
 COMMANDS = {
     "fit": "train a model, choose its best epoch, test it, and keep all of it in a run folder",
+    "tune": "look for better hyper-parameters, and test the winner beside the untuned model",
     "test": "measure a run on its test part again",
     "recommend": "recommend to a known user, or to someone new from movies they liked",
     "similar": "list the items most like one",

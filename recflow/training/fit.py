@@ -156,8 +156,22 @@ def check_fit(plugin: str, data: Dataset, **settings: Any) -> None:
         RecflowError: If something given cannot be used.
     """
     given = {"plugin": plugin, "data": vars(data.config), **settings}
-    with quiet_libraries(), isolate_rng():
-        _Fit(configure(list(flatten(given)), data)[0], None, Console(quiet=True))
+    with isolate_rng():
+        check_configuration(configure(list(flatten(given)), data)[0])
+
+
+def check_configuration(configuration: FitConfiguration) -> tuple[str, list[str]]:
+    """Refuse what :func:`run_fit` would refuse before it writes anything.
+
+    Returns:
+        The validation metric that picks the best epoch, and all that there are.
+
+    Raises:
+        RecflowError: If something configured cannot be used.
+    """
+    with quiet_libraries():
+        checked = _Fit(configuration, None, Console(quiet=True))
+        return checked.monitor, checked.validation_metrics()
 
 
 def is_first_process() -> bool:
@@ -242,8 +256,15 @@ class _Fit:
         if self.configuration.prepared is None:  # or whoever has prepared the data tells how to go on
             self.console.print(f"\nbroken off{';' if done else ''} {advice}", highlight=False)
 
+    def validation_metrics(self) -> list[str]:
+        """The names of all that is measured after each epoch."""
+        names = list(RankingMetrics.names(self.metrics.ks, self.metrics.auc))
+        if self.spec.task == "rating":
+            names = ["rmse", "mae", "mse", *names]
+        return [*(f"val/{name}" for name in names), "val/loss"]
+
     def _monitor(self) -> str:
-        names = [f"val/{name}" for name in self._metric_names()] + ["val/loss"]
+        names = self.validation_metrics()
         chosen: str | None = self.config["monitor"]
         if chosen is None:  # the model's own, at a cut-off that is measured
             own = self.model.monitor
@@ -354,10 +375,6 @@ class _Fit:
         if last is None or not last.is_file():
             return 0
         return int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
-
-    def _metric_names(self) -> list[str]:
-        names = list(RankingMetrics.names(self.metrics.ks, self.metrics.auc))
-        return ["rmse", "mae", "mse", *names] if self.spec.task == "rating" else names
 
     def _announce(self) -> None:
         if self.configuration.prepared is not None:
