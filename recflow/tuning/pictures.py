@@ -7,7 +7,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import optuna
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
 from recflow.tuning.space import decode
@@ -46,6 +52,9 @@ def draw_pictures(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
         axes = made.ravel() if hasattr(made, "ravel") else [made]
         figure = axes[0].figure
         figure.set_size_inches(width, height)
+        _darken(figure)
+        for panel in axes:
+            _thin_out(panel)
         figure.savefig(study.folder / name, dpi=120, bbox_inches="tight")
         drawn.append(name)
 
@@ -73,6 +82,25 @@ def draw_pictures(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
             keep(FRONT, front, 8, 5.5)
     plt.close("all")
     return drawn
+
+
+def _thin_out(panel: Axes) -> None:
+    """Matplotlib labels so many points of a short logarithmic axis that they lie upon each other."""
+    if panel.get_xscale() == "log":
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.tick_params(axis="x", labelrotation=45)
+
+
+def _darken(figure: Figure) -> None:
+    """Optuna's palest blue, which marks the worst trials or the first, cannot be told from the background."""
+    blues = colormaps["Blues"](np.linspace(0.3, 1, 256))
+    for axes in figure.axes:
+        for drawn in axes.collections:
+            if drawn.get_array() is not None and drawn.get_cmap().name.startswith("Blues"):
+                shades = blues[::-1] if drawn.get_cmap().name.endswith("_r") else blues
+                drawn.set_cmap(ListedColormap(shades))
 
 
 def _legible(study: Study, trials: Sequence[FrozenTrial]) -> optuna.Study:

@@ -118,7 +118,7 @@ def make_plan(
         RecflowError: If anything given cannot be used.
     """
     search = search or {}
-    configuration = configure([*args, *as_arguments(fixed_values(search))])[0]
+    configuration = configure(args)[0]
     spec = configuration.spec
     if configuration.cross_validates:
         raise RecflowError("A study needs one split: data.folds asks for several; choose one by --data.fold 1.")
@@ -127,6 +127,9 @@ def make_plan(
     space = change_space(
         registry.load_target(spec, "search_space") if spec.search_space else {}, search, _known(configuration)
     )
+    fixed = as_arguments(fixed_values(search))
+    if fixed:
+        configuration = configure([*args, *fixed], configuration.datamodule.dataset)[0]
     if not space:
         why = "nothing to tune" if not spec.search_space and not search else "nothing left to tune"
         raise RecflowError(f"{spec.name} has {why}: fit it, or name what to search by --search.KEY '[value, value]'.")

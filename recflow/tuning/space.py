@@ -140,6 +140,10 @@ def _by_key(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _check_key(key: str, known: Sequence[str]) -> None:
     if key.startswith("data.") and key != "data.batch_size":
         raise RecflowError(f"search.{key}: the data are prepared once for all trials; of data only batch_size varies.")
+    if key.rpartition(".")[0] in known:
+        raise RecflowError(
+            f"search.{key}: a distribution has no field {key.rpartition('.')[2]!r}; there are: {', '.join(FIELDS)}."
+        )
     if key not in known:
         close = [name for name in known if name.endswith(f".{key}")] or difflib.get_close_matches(key, known, n=3)
         hint = f"did you mean {' or '.join(f'search.{name}' for name in close)}?" if close else "see recflow fit --help"
