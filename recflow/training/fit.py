@@ -129,6 +129,8 @@ def run_fit(
     console: Console,
     folder: Path | None = None,
     callbacks: Sequence[pl.Callback] = (),
+    *,
+    curves: bool = True,
 ) -> Run:
     """Carry a configured fit out.
 
@@ -138,10 +140,11 @@ def run_fit(
         console: Where progress is shown.
         folder: Where a new run goes; by default a folder named by plugin, dataset and time.
         callbacks: See :func:`fit`.
+        curves: Whether to draw them, which takes longer than some models' fits.
     """
     with quiet_libraries():
         console = console if is_first_process() else Console(quiet=True)
-        return _Fit(configuration, resumed, console, callbacks).run_all(folder)
+        return _Fit(configuration, resumed, console, callbacks, curves=curves).run_all(folder)
 
 
 def check_fit(plugin: str, data: Dataset, **settings: Any) -> None:
@@ -190,8 +193,10 @@ class _Fit:
         resumed: Run | None,
         console: Console,
         callbacks: Sequence[pl.Callback] = (),
+        *,
+        curves: bool = True,
     ) -> None:
-        self.configuration, self.console, self.callbacks = configuration, console, callbacks
+        self.configuration, self.console, self.callbacks, self.curves = configuration, console, callbacks, curves
         self.config, self.spec = configuration.config, configuration.spec
         self.model: RecModule = configuration.model
         self.data: Dataset = configuration.datamodule.dataset
@@ -465,13 +470,9 @@ class _Fit:
             **measured,
         }
         polars.DataFrame(history.epochs, infer_schema_length=None).write_csv(run.path / HISTORY)
-        plot_curves(
-            run.path / CURVES,
-            history.epochs,
-            self.monitor,
-            f"{self.spec.name} on {data.name}",
-            best_epoch if self.validated else None,
-        )
+        if self.curves:
+            best = best_epoch if self.validated else None
+            plot_curves(run.path / CURVES, history.epochs, self.monitor, f"{self.spec.name} on {data.name}", best)
         bundle_run(run, data, ranker, content)
         hyper_parameters = {"seed": self.config["seed"], "data": self.config["data"], **self.config.get("model", {})}
         log_finals(trainer.loggers, data, ranker, hyper_parameters, content.get("test", {}))

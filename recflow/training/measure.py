@@ -15,7 +15,8 @@ import yaml
 from recflow.data.dataset import Dataset
 from recflow.metrics.evaluate import MetricsConfig, evaluate
 from recflow.ranking.rankers import Ranker
-from recflow.runs import CONFIG, HISTORY, METRICS, PER_USER, Run
+from recflow.plots import plot_curves
+from recflow.runs import CONFIG, CURVES, HISTORY, METRICS, PER_USER, Run
 from recflow.spec import ModelSpec
 from recflow.training.baselines import BASELINES, baseline, mean_rating
 from recflow.training.loggers import make_loggers
@@ -60,7 +61,7 @@ def add_test(run: Run, data: Dataset, spec: ModelSpec) -> None:
     """Read the test part for a finished run that was fitted without: it becomes what a fit would have left.
 
     Args:
-        run: The run; its configuration, metrics, bundle and, where it has none, TensorBoard's events are written.
+        run: The run; its configuration, metrics, bundle and, where there are none, curves and events are written.
         data: What it was fitted on.
         spec: Its plugin.
     """
@@ -71,12 +72,16 @@ def add_test(run: Run, data: Dataset, spec: ModelSpec) -> None:
     measured = measure_test(ranker, data, spec, metrics, config["seed"], run.path / PER_USER)
     content = {**run.metrics, **measured}
     bundle_run(run, data, ranker, content)
+    rows = polars.read_csv(run.path / HISTORY).to_dicts()
+    epochs = [{name: value for name, value in row.items() if value is not None} for row in rows]
+    if not (run.path / CURVES).is_file():
+        plot_curves(run.path / CURVES, epochs, content["monitor"], f"{spec.name} on {data.name}", content["best_epoch"])
     if "tensorboard" in config["loggers"] and not (run.path / "tensorboard").is_dir():
         with quiet_libraries():
             loggers = make_loggers(["tensorboard"], run, config["runs_dir"], spec.name)
-            for row in polars.read_csv(run.path / HISTORY).iter_rows(named=True):
-                epoch = row.pop("epoch")
-                loggers[0].log_metrics({name: value for name, value in row.items() if value is not None}, int(epoch))
+            for row in epochs:
+                metrics_of_epoch = {name: value for name, value in row.items() if "/" in name}
+                loggers[0].log_metrics(metrics_of_epoch, int(row["epoch"]))
             chosen = {"seed": config["seed"], "data": config["data"], **config.get("model", {})}
             log_finals(loggers, data, ranker, chosen, measured["test"])
     run.write_text(CONFIG, yaml.safe_dump({**config, "test": True}, sort_keys=False, allow_unicode=True))

@@ -162,7 +162,7 @@ def _merged(key: str, before: BaseDistribution | None, change: Mapping[str, Any]
             raise RecflowError(f"search.{key}: choices stand alone, without {', '.join(set(change) - {'choices'})}.")
         if not isinstance(choices, list | tuple) or not choices:
             raise RecflowError(f"search.{key}.choices: expected a list, such as [32, 64], got {choices!r}.")
-        return CategoricalDistribution([_number(choice) for choice in choices])
+        return CategoricalDistribution([encode(_number(choice)) for choice in choices])
     fields: dict[str, Any] = {}
     if isinstance(before, FloatDistribution | IntDistribution):
         fields = {"low": before.low, "high": before.high, "log": before.log, "step": before.step}

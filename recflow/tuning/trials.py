@@ -127,7 +127,7 @@ def fit_with(
     loggers = [name for name in configuration.config["loggers"] if name != "tensorboard"]
     with_loggers = copy.deepcopy(configuration.config["loggers"])
     configuration.config["loggers"] = loggers
-    run = run_fit(configuration, None, Console(quiet=True), own, callbacks)
+    run = run_fit(configuration, None, Console(quiet=True), own, callbacks, curves=False)
     configuration.config["loggers"] = with_loggers
     run.write_text("config.yaml", configuration.dump())
     return run
