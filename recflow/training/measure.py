@@ -14,8 +14,8 @@ import yaml
 
 from recflow.data.dataset import Dataset
 from recflow.metrics.evaluate import MetricsConfig, evaluate
-from recflow.ranking.rankers import Ranker
 from recflow.plots import plot_curves
+from recflow.ranking.rankers import Ranker
 from recflow.runs import CONFIG, CURVES, HISTORY, METRICS, PER_USER, Run
 from recflow.spec import ModelSpec
 from recflow.training.baselines import BASELINES, baseline, mean_rating

@@ -17,6 +17,7 @@ from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.training.fit import configure
 from recflow.tuning.boards import log_trial
+from recflow.tuning.interrupts import stop_if_interrupted
 from recflow.tuning.study import Study, work
 from recflow.tuning.trials import BASE, UNTUNED, run_trial, strip
 from recflow.tuning.winner import front
@@ -88,6 +89,7 @@ class Crew:
         try:
             while workers:
                 time.sleep(0.3)
+                stop_if_interrupted()
                 after()
                 for number, process in list(workers.items()):
                     if process.poll() is None:
@@ -99,9 +101,6 @@ class Crew:
                             workers[number] = self._start(number)
                     elif process.returncode != 0 and not workers:
                         raise RecflowError(self._last_words(number))
-        except KeyboardInterrupt:
-            self._interrupt(list(workers.values()))
-            raise
         except BaseException:
             self._interrupt(list(workers.values()))
             raise

@@ -22,6 +22,7 @@ from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.runs import Run
 from recflow.training.fit import configure, run_fit
+from recflow.tuning.interrupts import stop_if_interrupted
 from recflow.tuning.plan import Plan, as_arguments
 from recflow.tuning.space import decode
 from recflow.tuning.trial_queue import REASON
@@ -38,16 +39,18 @@ class Watch(pl.Callback):
     Args:
         trial: The trial.
         objective: The metric to report.
+        reports: Whether to report it.
         prunes: Whether the trial may be ended.
     """
 
-    def __init__(self, trial: optuna.Trial, objective: str, *, prunes: bool) -> None:
-        self.trial, self.objective, self.prunes = trial, objective, prunes
+    def __init__(self, trial: optuna.Trial, objective: str, *, reports: bool, prunes: bool) -> None:
+        self.trial, self.objective, self.reports, self.prunes = trial, objective, reports, prunes
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Report, and ask."""
+        stop_if_interrupted()
         value = trainer.callback_metrics.get(self.objective)
-        if value is None:
+        if value is None or not self.reports:
             return
         epoch = trainer.current_epoch + 1
         self.trial.report(float(value), epoch)
@@ -154,8 +157,8 @@ def draw(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:
 def _fit(trial: optuna.Trial, plan: Plan, data: Dataset, folder: Path, own: Path) -> Run:
     values = {key: draw(trial, key, distribution) for key, distribution in plan.space.items()}
     prunes = plan.pruner != "none" and UNTUNED not in trial.user_attrs
-    callbacks = [Watch(trial, plan.objectives[0], prunes=prunes)] if len(plan.objectives) == 1 else []
-    return fit_with(values, plan, data, folder, own, *callbacks)
+    reports = len(plan.objectives) == 1  # Optuna takes no reports of trials with several objectives
+    return fit_with(values, plan, data, folder, own, Watch(trial, plan.objectives[0], reports=reports, prunes=prunes))
 
 
 def _value(run: Run, objective: str) -> float:

@@ -9,6 +9,7 @@ from rich.console import Console
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.tuning.finish import Finished, finish, write_down
+from recflow.tuning.interrupts import noticed_interrupts
 from recflow.tuning.run import Crew, prepared_data, run_here
 from recflow.tuning.space import decode, describe
 from recflow.tuning.storage import MEMORY, public_form, quiet_optuna
@@ -43,7 +44,7 @@ def tune(
     queue = study.queue
     if queue.endless and timeout is None:
         raise RecflowError(f"The study {study.plan.name} has no number of trials: give --trials N or --timeout 30m.")
-    with quiet_optuna():
+    with quiet_optuna(), noticed_interrupts():
         queue.rescue()
         _announce(study, console, jobs)
         try:

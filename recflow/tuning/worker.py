@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 from recflow.errors import RecflowError
+from recflow.tuning.interrupts import noticed_interrupts
 from recflow.tuning.storage import quiet_optuna
 from recflow.tuning.study import open_study, work
 
@@ -21,7 +22,7 @@ def main(folder: Path, deadline: float) -> int:
     from recflow.tuning.run import prepared_data, trial_runner
 
     try:
-        with quiet_optuna():
+        with quiet_optuna(), noticed_interrupts():
             study = open_study(str(folder), folder.parent.parent, os.environ[STORAGE_VARIABLE])
             work(study, trial_runner(study, prepared_data(study)), deadline, lambda: None)
     except RecflowError as error:
