@@ -144,7 +144,7 @@ def _print(finished: Finished, study: Study, console: Console) -> None:
 
 
 def _print_next(finished: Finished, study: Study, console: Console) -> None:
-    from recflow.tuning.storage import MEMORY, public_form
+    from recflow.tuning.storage import MEMORY, public_form, with_driver
 
     console.print(f"\nThe study is in [bold]{finished.folder}[/], the winner's run in best/; next:", soft_wrap=True)
     runs_dir = finished.folder.parent.parent
@@ -156,7 +156,8 @@ def _print_next(finished: Finished, study: Study, console: Console) -> None:
     ]
     if study.where != MEMORY:
         commands.insert(2, f"recflow tune --resume {finished.plan.name} --trials 20{elsewhere}")
-        commands.append(f"optuna-dashboard {public_form(study.where)}")
+        where = with_driver(study.where) if "://" in study.where else study.where
+        commands.append(f"optuna-dashboard {public_form(where)}")
     for command in commands:
         console.print(f"  {command}", soft_wrap=True)
 

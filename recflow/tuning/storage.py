@@ -56,7 +56,7 @@ def check_storage(where: str) -> None:
                 f"in .log, or {MEMORY}; got {where!r}."
             )
         return
-    _parsed(where)
+    with_driver(where)
 
 
 def public_form(where: str) -> str:
@@ -66,6 +66,29 @@ def public_form(where: str) -> str:
     'postgresql://me@host/db'
     """
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", where)
+
+
+def with_driver(url: str) -> str:
+    """A database's URL as SQLAlchemy and optuna-dashboard want it; PostgreSQL's names the driver that we bring.
+
+    Raises:
+        RecflowError: If it is none.
+    """
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    spelt = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
+    try:
+        made = make_url(spelt)
+        made.get_dialect()
+    except (ArgumentError, NoSuchModuleError, ValueError):
+        raise RecflowError(
+            f"--storage {public_form(url)!r} is no database's URL; one reads postgresql://user@host/name or "
+            "sqlite:///file.db."
+        ) from None
+    except ModuleNotFoundError as error:
+        raise RecflowError(_missing_driver(url, str(error.name))) from None
+    return spelt
 
 
 @contextmanager
@@ -85,7 +108,7 @@ def quiet_optuna() -> Iterator[None]:
 def _database(url: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
-    parsed = _parsed(url)
+    parsed = with_driver(url)
     try:
         # pre-ping: a connection that idled through a long trial may have been closed
         engine = {"pool_pre_ping": True} if not parsed.startswith("sqlite") else {"connect_args": {"timeout": 60}}
@@ -97,24 +120,6 @@ def _database(url: str) -> BaseStorage:
     except (SQLAlchemyError, RuntimeError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
         raise RecflowError(f"The storage {public_form(url)} cannot be opened: {public_form(reason)}") from None
-
-
-def _parsed(url: str) -> str:
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
-    spelt = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
-    try:
-        made = make_url(spelt)
-        made.get_dialect()
-    except (ArgumentError, NoSuchModuleError, ValueError):
-        raise RecflowError(
-            f"--storage {public_form(url)!r} is no database's URL; one reads postgresql://user@host/name or "
-            "sqlite:///file.db."
-        ) from None
-    except ModuleNotFoundError as error:
-        raise RecflowError(_missing_driver(url, str(error.name))) from None
-    return spelt
 
 
 def _missing_driver(url: str, name: str) -> str:

@@ -54,7 +54,8 @@ class Watch(pl.Callback):
             return
         epoch = trainer.current_epoch + 1
         self.trial.report(float(value), epoch)
-        if self.prunes and self.trial.should_prune():
+        last = epoch == trainer.max_epochs  # then there is nothing left to save
+        if self.prunes and not last and self.trial.should_prune():
             raise optuna.TrialPruned(f"hopeless after epoch {epoch}")
 
 

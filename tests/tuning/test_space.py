@@ -1,9 +1,12 @@
 """Search spaces, and every plugin's own."""
 
+from pathlib import Path
+
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from recflow import registry
+from recflow.cli.tune_arguments import read_arguments
 from recflow.errors import RecflowError
 from recflow.training.fit import configure
 from recflow.tuning.plan import make_plan
@@ -15,6 +18,7 @@ SPACE = {
     "model.loss": CategoricalDistribution(("bce", "bpr")),
 }
 KNOWN = [*SPACE, "model.hidden", "trainer.max_epochs", "data.batch_size"]
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 WITHOUT = {"popularity", "random"}
 
 
@@ -122,3 +126,13 @@ class TestGrid:
             grid_points(SPACE)
         with pytest.raises(RecflowError, match="1,000,000 points"):
             grid_points({"a": IntDistribution(1, 1000), "b": IntDistribution(1, 1000)})
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("plugin", ["bias-mf", "ease", "lightgcn", "ncf"])
+def test_the_studies_under_experiments_can_be_begun(plugin):
+    given = read_arguments(["--config", str(EXPERIMENTS / plugin / "search.yaml")])
+    assert given.trials == 50
+    plan, data = make_plan(given.fit, objectives=given.objective, sampler=given.sampler, search=given.search)
+    assert (plan.plugin, data.name) == (plugin, "ml-100k")
+    assert plan.objectives == (registry.load_target(registry.load(plugin), "module").monitor,)
