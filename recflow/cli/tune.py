@@ -62,7 +62,7 @@ def run(argv: Sequence[str]) -> int:
     from recflow.tuning.tune import tune
 
     with quiet_optuna():
-        study, data = _resumed(arguments) if arguments.resume is not None else _begun(arguments)
+        study, data = _resumed(arguments, console) if arguments.resume is not None else _begun(arguments)
         finished = tune(study, data, timeout=arguments.timeout, jobs=arguments.jobs, console=console)
     _print(finished, study, console)
     return 0
@@ -92,7 +92,7 @@ def _begun(arguments: Arguments) -> tuple[Study, Dataset]:
     return begin_study(plan, Path(arguments.runs_dir), arguments.storage, trials), data
 
 
-def _resumed(arguments: Arguments) -> tuple[Study, Dataset | None]:
+def _resumed(arguments: Arguments, console: Console) -> tuple[Study, Dataset | None]:
     from recflow.tuning.storage import check_storage
     from recflow.tuning.study import open_study
 
@@ -101,7 +101,8 @@ def _resumed(arguments: Arguments) -> tuple[Study, Dataset | None]:
         check_storage(arguments.storage)
     study = open_study(arguments.resume, Path(arguments.runs_dir), arguments.storage)
     queue = study.queue
-    queue.rescue()
+    for number in queue.rescue():
+        console.print(f"[yellow]trial {number} was broken off with its process[/]")
     if arguments.trials is not None:
         study.more(arguments.trials)
     elif arguments.timeout is not None and not queue.unfinished():

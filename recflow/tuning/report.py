@@ -53,6 +53,7 @@ def summary(plan: Plan, trials: Sequence[FrozenTrial], winner: FrozenTrial | Non
         "space": {key: describe(distribution) for key, distribution in plan.space.items()},
         "untuned": {key: decode(value) for key, value in plan.untuned.items()},
         "trials": dict(Counter(trial.state.name for trial in trials)),
+        "seconds": sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in trials),
     }
     if winner is not None:
         content["best"] = _one(plan, winner)

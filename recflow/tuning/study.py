@@ -22,7 +22,7 @@ from recflow.tuning.plan import Plan, kept_plan
 from recflow.tuning.samplers import make_pruner, make_sampler
 from recflow.tuning.space import grid_points
 from recflow.tuning.storage import MEMORY, open_storage, public_form
-from recflow.tuning.trial_queue import AGAIN, Queue
+from recflow.tuning.trial_queue import AGAIN, REASON, Queue
 from recflow.tuning.trials import BASE, UNTUNED
 
 STUDY, JOURNAL = "study.json", "journal.log"
@@ -63,8 +63,16 @@ class Study:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials, but those that were broken off and are tried again under another number."""
-        every = self.storage.get_all_trials(self.storage.get_study_id_from_name(self.plan.name), deepcopy=False)
-        return [trial for trial in every if not trial.user_attrs.get(AGAIN)]
+        return [trial for trial in self._every if not trial.user_attrs.get(AGAIN)]
+
+    @property
+    def lost(self) -> list[FrozenTrial]:
+        """The trials that were broken off from outside, and are tried again under another number."""
+        return [trial for trial in self._every if trial.user_attrs.get(AGAIN) and REASON in trial.user_attrs]
+
+    @property
+    def _every(self) -> list[FrozenTrial]:
+        return self.storage.get_all_trials(self.storage.get_study_id_from_name(self.plan.name), deepcopy=False)
 
     def more(self, trials: int | None) -> None:
         """Let trials wait, this many in all; without a number, all of a grid, or as many as there is time for."""

@@ -38,7 +38,7 @@ class StudyView:
         self.study, self.console, self.deadline, self.jobs = study, console, deadline, jobs
         self.directions = study.optuna().directions
         self.endless = study.queue.endless
-        self._told = {trial.number for trial in study.trials if trial.state.is_finished()}
+        self._told = {trial.number for trial in [*study.trials, *study.lost] if trial.state.is_finished()}
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -57,6 +57,11 @@ class StudyView:
 
     def poll(self) -> None:
         """Tell of the trials that have ended since."""
+        for trial in self.study.lost:
+            if trial.number not in self._told:
+                self._told.add(trial.number)
+                why = escape(str(trial.user_attrs[REASON]))
+                self.console.print(f"[yellow]trial {trial.number:3} {why}: it is tried again[/]", soft_wrap=True)
         trials = self.study.trials
         for trial in trials:
             if trial.state.is_finished() and trial.number not in self._told:
