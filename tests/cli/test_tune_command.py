@@ -106,12 +106,12 @@ class TestTune:
 
 def test_ctrl_c_keeps_what_is_done_and_the_study_goes_on(folder):
     command = [sys.executable, "-m", "recflow", "tune", "--plugin", "lightgcn", *SMALL, "--trials", "3"]
-    command += ["--search.model.embedding_dim", "4", "--trainer.max_epochs", "100", "--patience", "100", "--name", "c"]
+    command += ["--search.model.embedding_dim", "4", "--trainer.max_epochs", "60", "--patience", "60", "--name", "c"]
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in child.stdout:
         if line.startswith("trial   0"):
             break
-    time.sleep(0.7)
+    time.sleep(0.5)
     child.send_signal(signal.SIGINT)
     out, err = child.communicate(timeout=60)
     assert child.returncode == 130, err

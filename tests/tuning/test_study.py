@@ -248,8 +248,8 @@ class TestWorkers:
     @pytest.mark.slow
     def test_two_workers_share_a_study_and_one_that_is_killed_is_replaced(self, tmp_path):
         command = [
-            sys.executable, "-m", "recflow", "tune", "--plugin", "lightgcn", SMALL, "--jobs", "2", "--trials", "6",
-            "--trainer.max_epochs", "40", "--search.model.embedding_dim", "8", "--pruner", "none",
+            sys.executable, "-m", "recflow", "tune", "--plugin", "lightgcn", SMALL, "--jobs", "2", "--trials", "4",
+            "--trainer.max_epochs", "30", "--search.model.embedding_dim", "8", "--pruner", "none",
         ]  # fmt: skip
         parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         study, owner = None, None
@@ -264,12 +264,12 @@ class TestWorkers:
         out = parent.communicate(timeout=200)[0]
         assert parent.returncode == 0, out
         states = [trial.state for trial in study.trials]
-        assert states == [TrialState.COMPLETE] * 6
+        assert states == [TrialState.COMPLETE] * 4
         every = study.optuna().get_trials()
         assert [t.user_attrs["reason"] for t in every if t.state == TrialState.FAIL] == [
             f"its worker, process {owner[1]}, was killed"
         ]
-        assert "best of 6 trials (6 finished)" in out
+        assert "best of 4 trials (4 finished)" in out
 
 
 def test_a_winner_that_another_machine_ran_is_fitted_again_here(tmp_path):

@@ -97,6 +97,16 @@ def test_a_trial_is_taken_once(where):
     assert other.take() is None
 
 
+def test_a_trial_that_was_taken_since_one_looked_is_not_taken_again(where, monkeypatch):
+    queue = begin(where, "race", trials=2)
+    storage = open_storage(where)
+    other = Queue(optuna.load_study(study_name="race", storage=storage), storage)
+    looked = storage.get_all_trials(other.study_id, states=(TrialState.WAITING,))
+    first = queue.take()
+    monkeypatch.setattr(storage, "get_all_trials", lambda *_, **__: looked)
+    assert other.take() == looked[1]._trial_id != first
+
+
 def test_a_trial_of_another_machine_is_lost_when_it_gives_no_sign_of_life_and_tried_again_once(where, monkeypatch):
     queue = begin(where, "elsewhere", trials=1)
     queue.silent_seconds = 0.2
