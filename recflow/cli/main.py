@@ -15,6 +15,7 @@ from recflow.errors import RecflowError
 
 COMMANDS = {
     "fit": "train a model, choose its best epoch, test it, and keep all of it in a run folder",
+    "tune": "look for better hyper-parameters, and test the winner beside the untuned model",
     "test": "measure a run on its test part again",
     "compare": "fit models on the same rows and say which differences are real",
     "reproduce": "run a published protocol and compare with its figures",

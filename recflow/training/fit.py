@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import json
-import math
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,9 @@ from torch import Tensor
 from recflow.data.dataset import Dataset
 from recflow.data.frames import keep_frame
 from recflow.errors import RecflowError
-from recflow.metrics.evaluate import MetricsConfig, evaluate
-from recflow.metrics.examine import examine
+from recflow.metrics.evaluate import MetricsConfig
 from recflow.metrics.means import RankingMetrics
-from recflow.pictures import draw, write_tables
+from recflow.pictures import draw
 from recflow.plots.curves import plot_curves
 from recflow.ranking.rankers import Ranker
 from recflow.runs import (
@@ -35,18 +31,17 @@ from recflow.runs import (
     HEADER,
     HISTORY,
     METRICS,
-    PER_USER,
-    USER_GROUPS,
     Run,
     create_run,
     load_run,
     lower_is_better,
     read_mapping,
 )
-from recflow.training.baselines import BASELINES, baseline, mean_rating, training_errors
+from recflow.training.baselines import training_errors
 from recflow.training.callbacks import BestCheckpoint, EpochProgress, History, LastCheckpoint, Patience
 from recflow.training.configuration import FitConfiguration, flatten, parse, resume_arguments, take_resume
 from recflow.training.loggers import make_loggers
+from recflow.training.measure import as_json, measure_test, numbers
 from recflow.training.modules import ClosedFormModule, RecModule
 from recflow.training.quiet import quiet_libraries
 from recflow.training.record import bundle_run, circumstances, log_finals
@@ -61,6 +56,7 @@ def fit(
     resume: str | Path | None = None,
     folder: Path | None = None,
     console: Console | None = None,
+    callbacks: Sequence[pl.Callback] = (),
     **settings: Any,
 ) -> Run:
     """Fit a model and leave a run folder behind.
@@ -74,6 +70,7 @@ def fit(
         resume: A run folder to go on with, instead of starting a new one.
         folder: Where the run goes; by default a new folder under ``runs_dir``, named by plugin, dataset and time.
         console: Where progress is shown; nowhere if None.
+        callbacks: Lightning callbacks to be called beside our own; what one raises breaks the fit off.
         settings: Anything else that the command line takes, nested where it has dots:
             ``model={"num_layers": 2}, trainer={"max_epochs": 5}, seed=1``.
 
@@ -95,7 +92,7 @@ def fit(
     configuration, resumed = configure(list(flatten(given)), prepared)
     if configuration.cross_validates:
         raise RecflowError("data.folds asks for several fits: use recflow.cross_validate, or choose one by data.fold.")
-    return run_fit(configuration, resumed, console or Console(quiet=True), folder)
+    return run_fit(configuration, resumed, console or Console(quiet=True), folder, callbacks)
 
 
 def without_frames(data: Any) -> Any:
@@ -126,7 +123,15 @@ def configure(args: Sequence[str], prepared: Dataset | None = None) -> tuple[Fit
         return parse(resume_arguments(resumed.path / CONFIG, args), prepared), resumed
 
 
-def run_fit(configuration: FitConfiguration, resumed: Run | None, console: Console, folder: Path | None = None) -> Run:
+def run_fit(
+    configuration: FitConfiguration,
+    resumed: Run | None,
+    console: Console,
+    folder: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    *,
+    curves: bool = True,
+) -> Run:
     """Carry a configured fit out.
 
     Args:
@@ -134,10 +139,12 @@ def run_fit(configuration: FitConfiguration, resumed: Run | None, console: Conso
         resumed: The run to go on with.
         console: Where progress is shown.
         folder: Where a new run goes; by default a folder named by plugin, dataset and time.
+        callbacks: See :func:`fit`.
+        curves: Whether to draw them, which takes longer than some models' fits.
     """
     with quiet_libraries():
         console = console if is_first_process() else Console(quiet=True)
-        return _Fit(configuration, resumed, console).run_all(folder)
+        return _Fit(configuration, resumed, console, callbacks, curves=curves).run_all(folder)
 
 
 def check_fit(plugin: str, data: Dataset, **settings: Any) -> None:
@@ -152,8 +159,22 @@ def check_fit(plugin: str, data: Dataset, **settings: Any) -> None:
         RecflowError: If something given cannot be used.
     """
     given = {"plugin": plugin, "data": vars(data.config), **settings}
-    with quiet_libraries(), isolate_rng():
-        _Fit(configure(list(flatten(given)), data)[0], None, Console(quiet=True))
+    with isolate_rng():
+        check_configuration(configure(list(flatten(given)), data)[0])
+
+
+def check_configuration(configuration: FitConfiguration) -> tuple[str, list[str]]:
+    """Refuse what :func:`run_fit` would refuse before it writes anything.
+
+    Returns:
+        The validation metric that picks the best epoch, and all that there are.
+
+    Raises:
+        RecflowError: If something configured cannot be used.
+    """
+    with quiet_libraries():
+        checked = _Fit(configuration, None, Console(quiet=True))
+        return checked.monitor, checked.validation_metrics()
 
 
 def is_first_process() -> bool:
@@ -166,8 +187,16 @@ class _Fit:
 
     run: Run
 
-    def __init__(self, configuration: FitConfiguration, resumed: Run | None, console: Console) -> None:
-        self.configuration, self.console = configuration, console
+    def __init__(
+        self,
+        configuration: FitConfiguration,
+        resumed: Run | None,
+        console: Console,
+        callbacks: Sequence[pl.Callback] = (),
+        *,
+        curves: bool = True,
+    ) -> None:
+        self.configuration, self.console, self.callbacks, self.curves = configuration, console, callbacks, curves
         self.config, self.spec = configuration.config, configuration.spec
         self.model: RecModule = configuration.model
         self.data: Dataset = configuration.datamodule.dataset
@@ -187,7 +216,7 @@ class _Fit:
             torch.set_num_threads(self.config["threads"])
         if self.first:
             self.run.write_text(CONFIG, self.configuration.dump())
-            self.run.write_text(HEADER, _json(self.header))
+            self.run.write_text(HEADER, as_json(self.header))
             (self.run.path / METRICS).unlink(missing_ok=True)  # a finished run that is to go further
         self._announce()
         try:
@@ -202,7 +231,8 @@ class _Fit:
         self.data.to(device)
         ranker = self.model.to(device).ranker().eval()
         tested = self.config["test"] and len(self.data.rows["test"].users) > 0
-        measured = self._test(ranker) if tested else {}  # by all processes, each some of the users
+        keep = self.run if self.first else None
+        measured = measure_test(ranker, self.data, self.spec, self.metrics, self.config["seed"], keep) if tested else {}
         if self.first:
             self._write(trainer, history, ranker, best_epoch, measured)
         return self.run
@@ -231,8 +261,15 @@ class _Fit:
         if self.configuration.prepared is None:  # or whoever has prepared the data tells how to go on
             self.console.print(f"\nbroken off{';' if done else ''} {advice}", highlight=False)
 
+    def validation_metrics(self) -> list[str]:
+        """The names of all that is measured after each epoch."""
+        names = list(RankingMetrics.names(self.metrics.ks, self.metrics.auc))
+        if self.spec.task == "rating":
+            names = ["rmse", "mae", "mse", *names]
+        return [*(f"val/{name}" for name in names), "val/loss"]
+
     def _monitor(self) -> str:
-        names = [f"val/{name}" for name in self._metric_names()] + ["val/loss"]
+        names = self.validation_metrics()
         chosen: str | None = self.config["monitor"]
         if chosen is None:  # the model's own, at a cut-off that is measured
             own = self.model.monitor
@@ -344,10 +381,6 @@ class _Fit:
             return 0
         return int(torch.load(last, map_location="cpu", weights_only=True)["epoch"]) + 1
 
-    def _metric_names(self) -> list[str]:
-        names = list(RankingMetrics.names(self.metrics.ks, self.metrics.auc))
-        return ["rmse", "mae", "mse", *names] if self.spec.task == "rating" else names
-
     def _announce(self) -> None:
         if self.configuration.prepared is not None:
             return
@@ -373,7 +406,7 @@ class _Fit:
         folder = self.run.path / "checkpoints"
         mode = "min" if lower_is_better(self.monitor) else "max"
         last = folder / "last.ckpt"
-        callbacks: list[pl.Callback] = [history, EpochProgress(self.console, self.monitor)]
+        callbacks: list[pl.Callback] = [history, EpochProgress(self.console, self.monitor), *self.callbacks]
         if self.validated:
             best = BestCheckpoint(
                 folder, filename="best", monitor=self.monitor, mode=mode, enable_version_counter=False
@@ -420,7 +453,7 @@ class _Fit:
     ) -> None:
         data, run = self.data, self.run
         chosen: dict[str, float] = next((row for row in history.epochs if row["epoch"] == best_epoch), {})
-        val = _numbers({name.removeprefix("val/"): value for name, value in chosen.items() if name.startswith("val/")})
+        val = numbers({name.removeprefix("val/"): value for name, value in chosen.items() if name.startswith("val/")})
         header = {**self.header, **circumstances(self.config["seed"], self.model.device)}
         content: dict[str, Any] = {
             "plugin": self.spec.name,
@@ -437,54 +470,13 @@ class _Fit:
             **measured,
         }
         polars.DataFrame(history.epochs, infer_schema_length=None).write_csv(run.path / HISTORY)
-        plot_curves(
-            run.path / CURVES,
-            history.epochs,
-            self.monitor,
-            f"{self.spec.name} on {data.name}: learning curves",
-            best_epoch if self.validated else None,
-        )
+        if self.curves:
+            title, best = f"{self.spec.name} on {data.name}: learning curves", best_epoch if self.validated else None
+            plot_curves(run.path / CURVES, history.epochs, self.monitor, title, best)
         bundle_run(run, data, ranker, content)
-        pictures = [run.path / CURVES]
+        pictures = [run.path / CURVES] if self.curves else []
         if self.config["plots"] and "test" in content:
             pictures += draw(run, content)
         hyper_parameters = {"seed": self.config["seed"], "data": self.config["data"], **self.config.get("model", {})}
         log_finals(trainer.loggers, data, ranker, hyper_parameters, content.get("test", {}), pictures)
-        run.write_text(METRICS, _json(content))
-
-    def _test(self, ranker: Ranker) -> dict[str, Any]:
-        started = time.perf_counter()
-        measured = evaluate(ranker, self.data, "test", self.spec.task, self.metrics, keep_per_user=True)
-        seconds = time.perf_counter() - started
-        beside = {
-            name: baseline(name, self.data, self.config["seed"], self.metrics)
-            for name in BASELINES
-            if name != self.spec.name
-        }
-        groups = {}
-        if self.first:
-            found = examine(self.spec.name, measured, self.data, self.metrics.ks, beside)
-            measured.per_user.write_parquet(self.run.path / PER_USER)
-            found.user_groups.write_parquet(self.run.path / USER_GROUPS)
-            write_tables(self.run, found)
-            groups = found.groups
-        baselines = {name: _numbers(evaluation.metrics) for name, evaluation in beside.items()}
-        if self.spec.task == "rating":
-            baselines = {"mean rating": mean_rating(self.data), **baselines}
-        return {
-            "test": _numbers(measured.metrics),
-            "test_users": measured.users,
-            "test_users_without_relevant": measured.skipped,
-            "test_seconds": seconds,
-            "baselines": baselines,
-            "groups": groups,
-        }
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that have a value: a mean over nobody has none, and JSON no word for it."""
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+        run.write_text(METRICS, as_json(content))

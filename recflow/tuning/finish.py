@@ -1,0 +1,136 @@
+"""The end of a study: its winner becomes a complete run, beside the untuned model, and both are tested."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.trial import FrozenTrial, TrialState
+
+from recflow import registry
+from recflow.data.dataset import Dataset
+from recflow.errors import RecflowError
+from recflow.runs import METRICS, Run, read_mapping
+from recflow.training.measure import add_test
+from recflow.tuning.boards import log_missing
+from recflow.tuning.pictures import draw_pictures
+from recflow.tuning.plan import Plan
+from recflow.tuning.report import summary, write_best_config, write_trials
+from recflow.tuning.run import leaders
+from recflow.tuning.study import STUDY, Study
+from recflow.tuning.trials import UNTUNED, fit_with, strip, trial_folder
+from recflow.tuning.winner import choose_winner
+
+BEST, DEFAULT = "best", "default"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a study has come to.
+
+    Args:
+        folder: ``runs/tune/NAME``.
+        plan: What it was about.
+        trials: All trials.
+        winner: The best of them.
+        best: The winner's run, tested.
+        default: The untuned model's run, tested; None if it could not be fitted.
+        tested: The winners for whom the test part has been read so far, this one included: more than one if the study
+            went on after an end.
+    """
+
+    folder: Path
+    plan: Plan
+    trials: list[FrozenTrial]
+    winner: FrozenTrial
+    best: Run
+    default: Run | None
+    tested: tuple[int, ...]
+
+    @property
+    def untuned_won(self) -> bool:
+        """Whether no trial was better than the untuned model."""
+        return UNTUNED in self.winner.user_attrs
+
+
+def finish(study: Study, data: Dataset) -> Finished:
+    """Test the winner and the untuned model, and write all files.
+
+    Raises:
+        RecflowError: If no trial came to its end.
+    """
+    trials = study.trials
+    winner = choose_winner(trials, study.optuna().directions)
+    if winner is None:
+        reasons = [
+            trial.user_attrs["reason"] for trial in trials if trial.state == TrialState.FAIL and trial.user_attrs
+        ]
+        why = f"; the last one: {reasons[-1]}" if reasons else ""
+        write_down(study, pictures=False)
+        raise RecflowError(f"No trial of {study.plan.name} came to its end{why}")
+    default = _default_run(study, data, trials)
+    tested = tuple(_tested(study))
+    if not tested or tested[-1] != winner.number or not Run(study.folder / BEST).finished:
+        _promote(study, data, winner, BEST)
+        tested = (*(number for number in tested if number != winner.number), winner.number)
+    if not study.plan.keep_checkpoints:
+        strip(study.folder, leaders(study))
+    write_best_config(study, winner)
+    log_missing(study.folder, trials, study.plan)
+    write_down(study, pictures=True, tested=tested)
+    best = Run(study.folder / BEST)
+    (best.path / METRICS).touch()  # the newest run is the one that was looked for
+    return Finished(study.folder, study.plan, trials, winner, best, default, tested)
+
+
+def write_down(study: Study, *, pictures: bool, tested: tuple[int, ...] | None = None) -> None:
+    """Write what is known now: the table of trials, the summary and, if wished, the pictures."""
+    trials = study.trials
+    winner = choose_winner(trials, study.optuna().directions)
+    write_trials(study, trials)
+    if winner is not None:
+        write_best_config(study, winner)
+    study.write(**summary(study.plan, trials, winner), tested=list(_tested(study) if tested is None else tested))
+    if pictures:
+        draw_pictures(study, trials)
+
+
+def _tested(study: Study) -> list[int]:
+    return list(read_mapping(study.folder / STUDY).get("tested", []))
+
+
+def _default_run(study: Study, data: Dataset, trials: list[FrozenTrial]) -> Run | None:
+    """The untuned model's run: a trial's, or one beside them where the space does not hold its values."""
+    run = Run(study.folder / DEFAULT)
+    if run.finished:
+        return run
+    of_trial = next((trial for trial in trials if UNTUNED in trial.user_attrs), None)
+    if of_trial is not None:
+        if of_trial.state != TrialState.COMPLETE:
+            return None
+        return _promote(study, data, of_trial, DEFAULT)
+    try:
+        begun = study.folder / f".{DEFAULT}"
+        shutil.rmtree(begun, ignore_errors=True)
+        fitted = fit_with({}, study.plan, data, study.folder, begun)
+    except RecflowError:
+        return None
+    add_test(fitted, data, registry.load(study.plan.plugin))
+    begun.rename(run.path)
+    return run
+
+
+def _promote(study: Study, data: Dataset, trial: FrozenTrial, name: str) -> Run:
+    """Copy a trial's run, and read the test part for it; one that was run on another machine is fitted again here."""
+    begun, final = study.folder / f".{name}", study.folder / name
+    shutil.rmtree(begun, ignore_errors=True)
+    source = trial_folder(study.folder, trial.number)
+    if (source / METRICS).is_file() and (source / "bundle").is_dir():
+        shutil.copytree(source, begun)
+    else:
+        fit_with(trial.params, study.plan, data, study.folder, begun)
+    add_test(Run(begun), data, registry.load(study.plan.plugin))
+    shutil.rmtree(final, ignore_errors=True)
+    begun.rename(final)
+    return Run(final)

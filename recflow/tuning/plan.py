@@ -1,0 +1,196 @@
+"""What a study is about: kept in its storage, so that any machine that reaches the storage can work on it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from optuna import Study
+from optuna.distributions import distribution_to_json, json_to_distribution
+
+from recflow import registry
+from recflow.data.dataset import Dataset
+from recflow.errors import RecflowError
+from recflow.runs import lower_is_better
+from recflow.training.configuration import FitConfiguration
+from recflow.training.fit import check_configuration, configure
+from recflow.tuning.samplers import PrunerName, SamplerName, check_sampler
+from recflow.tuning.space import Space, change_space, contains, encode, fixed_values
+
+_ATTRIBUTE = "recflow"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study is about.
+
+    Args:
+        name: The study's name.
+        plugin: The model.
+        dataset: The data's name.
+        sha256: The data's checksum.
+        base: The configuration that all trials share, as YAML.
+        objectives: Validation metrics, the first of which prunes.
+        sampler: See :func:`~recflow.tuning.samplers.make_sampler`.
+        pruner: See :func:`~recflow.tuning.samplers.make_pruner`.
+        seed: Of the sampler, and of each fit.
+        max_epochs: Of each fit.
+        search: Distributions by key, as Optuna's JSON.
+        untuned: The values of those keys without tuning.
+        keep_checkpoints: Whether all trials keep theirs.
+    """
+
+    name: str
+    plugin: str
+    dataset: str
+    sha256: str
+    base: str
+    objectives: tuple[str, ...]
+    sampler: SamplerName
+    pruner: PrunerName
+    seed: int
+    max_epochs: int
+    search: dict[str, str]
+    untuned: dict[str, Any]
+    keep_checkpoints: bool
+
+    @property
+    def space(self) -> Space:
+        """The search space."""
+        return {key: json_to_distribution(text) for key, text in self.search.items()}
+
+    @property
+    def directions(self) -> list[Literal["minimize", "maximize"]]:
+        """Optuna's word for each objective."""
+        return ["minimize" if lower_is_better(name) else "maximize" for name in self.objectives]
+
+    @property
+    def outside(self) -> list[str]:
+        """Keys whose untuned value the space does not hold: the untuned model can be no trial."""
+        return [key for key, each in self.space.items() if not contains(each, self.untuned[key])]
+
+    def keep(self, study: Study) -> None:
+        """Write the plan into a study."""
+        study.set_user_attr(_ATTRIBUTE, json.dumps(asdict(self)))
+
+
+def kept_plan(study: Study) -> Plan:
+    """Read a study's plan.
+
+    Raises:
+        RecflowError: If the study is none of ours.
+    """
+    if _ATTRIBUTE not in study.user_attrs:
+        raise RecflowError(f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model.")
+    content = json.loads(study.user_attrs[_ATTRIBUTE])
+    return Plan(**{**content, "objectives": tuple(content["objectives"])})
+
+
+def make_plan(
+    args: Sequence[str],
+    *,
+    name: str | None = None,
+    objectives: Sequence[str] | None = None,
+    sampler: str = "tpe",
+    pruner: str | None = None,
+    search: Mapping[str, Any] | None = None,
+    keep_checkpoints: bool = False,
+) -> tuple[Plan, Dataset]:
+    """Check everything that can be checked before a study begins; nothing is written.
+
+    Args:
+        args: What ``recflow fit`` would be given for the untuned model.
+        name: The study's name; by default, plugin and data.
+        objectives: Validation metrics; by default, the one that picks the model's best epoch.
+        sampler: A sampler's name.
+        pruner: A pruner's name; by default, median for one objective and none for several.
+        search: Changes to the plugin's space, see :func:`~recflow.tuning.space.change_space`.
+        keep_checkpoints: Whether all trials keep theirs.
+
+    Returns:
+        The plan, and the data, prepared.
+
+    Raises:
+        RecflowError: If anything given cannot be used.
+    """
+    search = search or {}
+    configuration = configure(args)[0]
+    spec = configuration.spec
+    if configuration.cross_validates:
+        raise RecflowError("A study needs one split: data.folds asks for several; choose one by --data.fold 1.")
+    if str(configuration.config["trainer"]["devices"]) != "1" or configuration.config["trainer"]["num_nodes"] != 1:
+        raise RecflowError("A trial is fitted in one process: leave out --trainer.devices, and give --jobs.")
+    space = change_space(
+        registry.load_target(spec, "search_space") if spec.search_space else {}, search, _known(configuration)
+    )
+    fixed = as_arguments(fixed_values(search))
+    if fixed:
+        configuration = configure([*args, *fixed], configuration.datamodule.dataset)[0]
+    if not space:
+        why = "nothing to tune" if not spec.search_space and not search else "nothing left to tune"
+        raise RecflowError(f"{spec.name} has {why}: fit it, or name what to search by --search.KEY '[value, value]'.")
+    monitor, measured = check_configuration(configuration)
+    chosen = tuple(objectives or [monitor])
+    _check_objectives(chosen, measured)
+    pruner = pruner or ("median" if len(chosen) == 1 else "none")
+    check_sampler(sampler, pruner, space, len(chosen))
+    data = configuration.datamodule.dataset
+    if not len(data.rows["val"].users):
+        raise RecflowError(
+            f"{data.name} as configured has no validation part, by which trials are compared: give --data.val_fraction "
+            "or another --data.split."
+        )
+    if configuration.config["monitor"] is None:
+        configuration.config["monitor"] = chosen[0]
+    configuration.config["name"] = None
+    return Plan(
+        name=_study_name(name, spec.name, data.name),
+        plugin=spec.name,
+        dataset=data.name,
+        sha256=data.header()["sha256"],
+        base=configuration.dump(),
+        objectives=chosen,
+        sampler=sampler,  # type: ignore[arg-type]  # checked above
+        pruner=pruner,  # type: ignore[arg-type]
+        seed=configuration.config["seed"],
+        max_epochs=configuration.config["trainer"]["max_epochs"],
+        search={key: distribution_to_json(each) for key, each in space.items()},
+        untuned={key: encode(_plain(configuration.config.get(key))) for key in space},
+        keep_checkpoints=keep_checkpoints,
+    ), data
+
+
+def as_arguments(values: Mapping[str, Any]) -> list[str]:
+    """Settings by key as a command line has them; null among them is kept."""
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+
+
+def _known(configuration: FitConfiguration) -> list[str]:
+    return [action.dest for action in configuration.parser._actions if "." in action.dest]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _check_objectives(objectives: Sequence[str], measured: Sequence[str]) -> None:
+    for name in objectives:
+        if name not in measured:
+            close = difflib.get_close_matches(name, measured, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(measured)}."
+            raise RecflowError(f"--objective {name!r} is no validation metric; {hint}")
+    if len(set(objectives)) < len(objectives):
+        raise RecflowError(f"--objective expects distinct metrics, got {' '.join(objectives)}.")
+
+
+def _study_name(name: str | None, plugin: str, dataset: str) -> str:
+    if name is None:
+        data = re.sub(r"[^\w.=-]+", "_", dataset).strip("._-") or "data"
+        return f"{plugin}-{data}"
+    if not re.fullmatch(r"[\w=-][\w.=-]*", name):
+        raise RecflowError(f"A study's name is made of letters, digits, '.', '_', '=' and '-', got {name!r}.")
+    return name

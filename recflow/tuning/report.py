@@ -1,0 +1,109 @@
+"""What a study leaves as files: the table of its trials, its summary, and the winner's configuration."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from optuna.distributions import CategoricalDistribution
+from optuna.trial import FrozenTrial
+
+from recflow.runs import Run
+from recflow.tuning.plan import Plan
+from recflow.tuning.space import decode, describe
+from recflow.tuning.study import Study
+from recflow.tuning.trial_queue import REASON
+from recflow.tuning.trials import UNTUNED
+from recflow.tuning.winner import RULE, front
+
+TRIALS, BEST_CONFIG = "trials.csv", "best.yaml"
+
+
+def write_trials(study: Study, trials: Sequence[FrozenTrial]) -> None:
+    """Write ``trials.csv``: a row a trial."""
+    plan, out = study.plan, io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(
+        ["trial", "state", *plan.objectives, *plan.search, "best_epoch", "epochs", "seconds", "untuned", REASON]
+    )
+    for trial in trials:
+        values = trial.values or [""] * len(plan.objectives)
+        drawn = [decode(trial.params.get(key, "")) for key in plan.search]
+        about = [trial.user_attrs.get(name, "") for name in ("best_epoch", "epochs", "seconds")]
+        untuned = "yes" if UNTUNED in trial.user_attrs else ""
+        reason = trial.user_attrs.get(REASON, "")
+        table.writerow([trial.number, trial.state.name, *values, *drawn, *about, untuned, reason])
+    Run(study.folder).write_text(TRIALS, out.getvalue())
+
+
+def summary(plan: Plan, trials: Sequence[FrozenTrial], winner: FrozenTrial | None) -> dict[str, Any]:
+    """The content of ``study.json``."""
+    content: dict[str, Any] = {
+        "plugin": plan.plugin,
+        "dataset": plan.dataset,
+        "sha256": plan.sha256,
+        "objectives": list(plan.objectives),
+        "sampler": plan.sampler,
+        "pruner": plan.pruner,
+        "seed": plan.seed,
+        "space": {key: describe(distribution) for key, distribution in plan.space.items()},
+        "untuned": {key: decode(value) for key, value in plan.untuned.items()},
+        "trials": dict(Counter(trial.state.name for trial in trials)),
+        "seconds": sum(float(trial.user_attrs.get("seconds", 0.0)) for trial in trials),
+    }
+    if winner is not None:
+        content["best"] = _one(plan, winner)
+    if len(plan.objectives) > 1:
+        content["rule"] = RULE
+        content["front"] = [_one(plan, trial) for trial in front(trials, _directions(plan))]
+    return content
+
+
+def write_best_config(study: Study, winner: FrozenTrial) -> None:
+    """Write ``best.yaml``: ``recflow fit --config`` repeats the winner, and tests it."""
+    config = yaml.safe_load(study.plan.base)
+    for key, value in winner.params.items():
+        _put(config, key.split("."), decode(value))
+    config["test"] = True
+    measured = ", ".join(
+        f"{name} {value:.4f}" for name, value in zip(study.plan.objectives, winner.values or [], strict=True)
+    )
+    head = f"# Trial {winner.number} of the study {study.plan.name}: {measured}\n"
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    Run(study.folder).write_text(BEST_CONFIG, head + text)
+
+
+def shown(values: Mapping[str, Any], plan: Plan) -> str:
+    """Drawn values on one line, without the model's prefix."""
+    parts = []
+    for key, value in values.items():
+        value = decode(value)
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        if isinstance(plan.space.get(key), CategoricalDistribution):
+            text = str(value)
+        parts.append(f"{key.removeprefix('model.')} {text}")
+    return ", ".join(parts)
+
+
+def _one(plan: Plan, trial: FrozenTrial) -> dict[str, Any]:
+    return {
+        "trial": trial.number,
+        **dict(zip(plan.objectives, trial.values or [], strict=True)),
+        "values": {key: decode(value) for key, value in trial.params.items()},
+    }
+
+
+def _directions(plan: Plan) -> list[Any]:
+    from optuna.study import StudyDirection
+
+    return [StudyDirection[direction.upper()] for direction in plan.directions]
+
+
+def _put(config: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    for name in path[:-1]:
+        config = config.setdefault(name, {})
+    config[path[-1]] = value

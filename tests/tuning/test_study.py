@@ -1,0 +1,285 @@
+"""A study from its plan to its tested winner, on a small sample."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from optuna.trial import TrialState
+from rich.console import Console
+
+import recflow
+from recflow.data.dataset import config_of, prepare
+from recflow.errors import RecflowError
+from recflow.metrics.evaluate import MetricsConfig, evaluate
+from recflow.tuning.plan import make_plan
+from recflow.tuning.storage import quiet_optuna
+from recflow.tuning.study import begin_study, open_study
+from recflow.tuning.trials import UNTUNED
+from recflow.tuning.tune import tune
+
+SMALL = "--data=sample:ratings=3000"
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    with quiet_optuna():
+        yield
+
+
+def run_study(root, plugin, *args, trials=5, where=None, jobs=1, timeout=None, console=None, **about):
+    plan, data = make_plan([f"--plugin={plugin}", SMALL, f"--runs_dir={root}", *args], **about)
+    return tune(begin_study(plan, root, where, trials), data, jobs=jobs, timeout=timeout, console=console)
+
+
+def drawn(finished):
+    return [(trial.state, trial.values, trial.params) for trial in finished.trials]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def finished(root):
+    with quiet_optuna():
+        return run_study(root, "ease")
+
+
+class TestFinished:
+    def test_its_folder_is_complete(self, finished):
+        names = {path.name for path in finished.folder.iterdir() if not path.name.startswith(".")}
+        pictures = {"history.png", "importance.png", "slice.png", "parallel-coordinate.png"}
+        tables = {"trials.csv", "study.json", "best.yaml", "base.yaml", "journal.log"}
+        assert names == pictures | tables | {"best", "default", "trials", "tensorboard"}
+        assert all((finished.folder / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+    def test_the_first_trial_is_the_untuned_model_and_the_winner_is_the_best(self, finished):
+        untuned = finished.trials[0]
+        assert UNTUNED in untuned.user_attrs
+        assert untuned.params == {"model.reg": 250.0}
+        assert len(finished.trials) == 5
+        assert finished.winner.value == max(trial.value for trial in finished.trials)
+        assert finished.best.metrics["val"]["ndcg@10"] == finished.winner.value
+        assert finished.default.metrics["val"]["ndcg@10"] == untuned.value
+
+    def test_the_test_part_is_read_for_the_winner_and_the_untuned_model_alone(self, finished):
+        assert "test" in finished.best.metrics
+        assert "test" in finished.default.metrics
+        for trial in finished.trials:
+            metrics = json.loads((finished.folder / "trials" / f"{trial.number:04d}" / "metrics.json").read_text())
+            assert "test" not in metrics
+        assert finished.tested == (finished.winner.number,)
+
+    def test_the_winners_run_is_as_a_fit_would_have_left_it(self, finished, root):
+        again = recflow.fit(config=finished.folder / "best.yaml", runs_dir=str(root), name="again")
+        assert again.metrics["test"] == finished.best.metrics["test"]
+        assert again.metrics["val"] == finished.best.metrics["val"]
+        files = {path.name for path in again.path.iterdir()}
+        assert {path.name for path in finished.best.path.iterdir()} == files
+        assert set(finished.best.metrics) == set(again.metrics)
+        assert finished.best.config["test"] is True
+        assert len(finished.best.recommend(user=1, k=5)) == 5
+        data = prepare(config_of(finished.best.config["data"]))
+        measured = evaluate(finished.best.recommender.ranker, data, "test", "ranking", MetricsConfig())
+        assert measured.metrics["ndcg@10"] == finished.best.metrics["test"]["ndcg@10"]
+        assert finished.best.recommender.about["metrics"] == finished.best.metrics["test"]
+
+    def test_losers_keep_their_numbers_and_lose_their_weights(self, finished):
+        for trial in finished.trials[1:]:
+            own = finished.folder / "trials" / f"{trial.number:04d}"
+            kept = trial.number == finished.winner.number
+            assert (own / "history.csv").is_file()
+            assert (own / "bundle").is_dir() == (own / "checkpoints").is_dir() == kept
+
+    def test_the_table_of_trials_has_them_all(self, finished):
+        rows = list(csv.DictReader((finished.folder / "trials.csv").open()))
+        assert [float(row["model.reg"]) for row in rows] == [trial.params["model.reg"] for trial in finished.trials]
+        assert [float(row["val/ndcg@10"]) for row in rows] == [trial.value for trial in finished.trials]
+        assert [row["untuned"] for row in rows] == ["yes", "", "", "", ""]
+        summary = json.loads((finished.folder / "study.json").read_text())
+        assert summary["trials"] == {"COMPLETE": 5}
+        assert summary["best"]["values"] == finished.winner.params
+
+    def test_tensorboards_hparams_tab_has_every_trial(self, finished):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.plugins.hparams import plugin_data_pb2
+
+        for trial in finished.trials:
+            events = EventAccumulator(str(finished.folder / "tensorboard" / f"trial-{trial.number:04d}"))
+            events.Reload()
+            assert events.Scalars("val/ndcg@10")[0].value == pytest.approx(trial.value)
+            start = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
+            session = plugin_data_pb2.HParamsPluginData.FromString(start).session_start_info
+            assert session.hparams["model.reg"].number_value == trial.params["model.reg"]
+
+    def test_the_winner_is_the_newest_run(self, finished, root):
+        from recflow.runs import find_runs
+
+        assert {run.path for run in find_runs(root)} >= {finished.best.path, finished.default.path}
+
+    def test_same_seed_one_worker_same_study(self, finished, tmp_path):
+        assert drawn(run_study(tmp_path, "ease")) == drawn(finished)
+        other = run_study(tmp_path, "ease", "--seed=7", trials=3, name="other")
+        assert drawn(other)[1:] != drawn(finished)[1:3]
+
+    def test_more_trials_go_on_as_if_there_had_been_no_end(self, finished, tmp_path):
+        first = run_study(tmp_path, "ease", trials=3)
+        study = open_study("ease-sample", tmp_path)
+        study.more(2)
+        going_on = tune(study)
+        assert drawn(going_on) == drawn(finished)
+        assert going_on.tested[-1] == finished.winner.number
+        assert going_on.tested[0] == first.winner.number
+        again = tune(open_study("ease-sample", tmp_path))
+        assert again.tested == going_on.tested, "nothing was left to run, and the test part is not read again"
+
+    def test_a_name_is_taken_once(self, finished, root):
+        with pytest.raises(RecflowError, match="--resume ease-sample"):
+            run_study(root, "ease")
+
+
+class TestTrials:
+    def test_a_hopeless_trial_is_pruned_and_leaves_nothing(self, tmp_path):
+        plan = {"search": {"model": {"lr": ["1e-2", "1e-6"], "embedding_dim": 8, "num_layers": None, "reg": None}}}
+        done = run_study(
+            tmp_path, "lightgcn", "--trainer.max_epochs=6", "--model.lr=1e-2", trials=12, sampler="random", **plan
+        )
+        states = {lr: {t.state for t in done.trials if t.params["model.lr"] == lr} for lr in (1e-2, 1e-6)}
+        assert states[1e-2] >= {TrialState.COMPLETE}
+        pruned = [trial for trial in done.trials if trial.state == TrialState.PRUNED]
+        assert pruned
+        for trial in pruned:
+            assert len(trial.intermediate_values) < 6
+            assert not (done.folder / "trials" / f"{trial.number:04d}").exists()
+        assert done.winner.params["model.lr"] == 1e-2
+
+    def test_a_failing_trial_tells_why_and_the_study_goes_on(self, tmp_path):
+        shown = Console(record=True, width=160, file=io.StringIO())
+        done = run_study(
+            tmp_path, "item-knn", sampler="grid", trials=None, console=shown,
+            search={"model.num_neighbours": [5, -1], "model.shrink": None, "model.weighting": None},
+        )  # fmt: skip
+        failed = [trial for trial in done.trials if trial.state == TrialState.FAIL]
+        assert [trial.params["model.num_neighbours"] for trial in failed] == [-1]
+        assert "num_neighbours" in failed[0].user_attrs["reason"]
+        assert done.winner.params["model.num_neighbours"] == 5
+        text = shown.export_text()
+        assert "FAIL" in text
+        assert failed[0].user_attrs["reason"] in " ".join(text.split())
+
+    def test_a_study_without_a_finished_trial_says_why(self, tmp_path):
+        search = {"model.num_neighbours": [-1, -2], "model.shrink": None, "model.weighting": None}
+        with pytest.raises(
+            RecflowError, match=r"No trial of item-knn-sample came to its end; the last one: .*num_neigh"
+        ):
+            run_study(tmp_path, "item-knn", sampler="grid", trials=None, search=search)
+
+    def test_a_model_outside_the_space_is_fitted_beside_and_lists_are_kept(self, tmp_path):
+        search = {
+            "model": {"hidden": [[8, 4], [8]], "mlp_dim": 8, "embedding_dim": 8, "num_negatives": None, "loss": None}
+        }
+        search["model"] |= {"reg": None, "lr": None, "dropout": None}
+        done = run_study(tmp_path, "ncf", "--trainer.max_epochs=1", sampler="grid", trials=None, search=search)
+        assert [trial.params["model.hidden"] for trial in done.trials] == ["json:[8, 4]", "json:[8]"]
+        assert done.best.config["model"]["hidden"] == yaml.safe_load(done.winner.params["model.hidden"][5:])
+        assert done.default.config["model"]["hidden"] not in ([8, 4], [8])
+        assert "test" in done.default.metrics
+
+    def test_the_batch_size_varies_without_preparing_the_data_again(self, tmp_path, monkeypatch):
+        import recflow.data.datamodule as datamodule
+
+        prepared = []
+        monkeypatch.setattr(datamodule, "prepare", lambda config: prepared.append(config) or prepare(config))
+        search = {"data.batch_size": [256, 512], **dict.fromkeys(("model.lr", "model.reg", "model.num_layers"))}
+        done = run_study(
+            tmp_path, "lightgcn", "--trainer.max_epochs=1", trials=None, sampler="grid",
+            search={**search, "model.embedding_dim": 8},
+        )  # fmt: skip
+        assert len(prepared) == 1
+        runs = [recflow.Run(done.folder / "trials" / f"{number:04d}") for number in range(2)]
+        assert [run.config["data"]["batch_size"] for run in runs] == [256, 512]
+        assert runs[0].metrics["val"] != runs[1].metrics["val"]
+
+    def test_cmaes_draws_the_same_from_the_same_seed(self, tmp_path):
+        about = {"sampler": "cmaes", "trials": 3, "search": {"model.embedding_dim": 4}}
+        once, again = (run_study(tmp_path / part, "bias-mf", "--trainer.max_epochs=1", **about) for part in "ab")
+        assert drawn(once) == drawn(again)
+        assert len({tuple(trial.params.values()) for trial in once.trials}) == 3
+
+
+class TestSeveralObjectives:
+    def test_there_is_a_front_with_a_winner_on_it_and_nothing_is_pruned(self, tmp_path):
+        done = run_study(tmp_path, "ease", objectives=["val/ndcg@10", "val/coverage@10"])
+        assert done.plan.pruner == "none"
+        assert all(trial.state == TrialState.COMPLETE and len(trial.values) == 2 for trial in done.trials)
+        assert (done.folder / "pareto-front.png").is_file()
+        assert (done.folder / "importance-2.png").is_file()
+        summary = json.loads((done.folder / "study.json").read_text())
+        assert done.winner.number in [trial["trial"] for trial in summary["front"]]
+        assert summary["rule"].startswith("of the Pareto front")
+        measured = done.best.metrics["val"]
+        assert done.winner.values == [measured["ndcg@10"], measured["coverage@10"]]
+        with pytest.raises(RecflowError, match="Optuna prunes no trial with several"):
+            run_study(tmp_path, "ease", objectives=["val/ndcg@10", "val/coverage@10"], pruner="median", name="x")
+
+
+class TestWorkers:
+    def test_a_study_in_memory_leaves_its_files(self, tmp_path):
+        done = run_study(tmp_path, "ease", trials=2, where="memory")
+        assert len(list(csv.DictReader((done.folder / "trials.csv").open()))) == 2
+        with pytest.raises(RecflowError, match="was kept in memory"):
+            open_study("ease-sample", tmp_path)
+
+    def test_no_trial_begins_when_time_is_up(self, tmp_path):
+        plan, data = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        done = tune(begin_study(plan, tmp_path, None, None), data, timeout=1.0)
+        assert 1 <= len(done.trials) < 10
+        assert all(trial.state == TrialState.COMPLETE for trial in done.trials)
+
+    @pytest.mark.slow
+    def test_two_workers_share_a_study_and_one_that_is_killed_is_replaced(self, tmp_path):
+        command = [
+            sys.executable, "-m", "recflow", "tune", "--plugin", "lightgcn", SMALL, "--jobs", "2", "--trials", "4",
+            "--trainer.max_epochs", "30", "--search.model.embedding_dim", "8", "--pruner", "none",
+        ]  # fmt: skip
+        parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        study, owner = None, None
+        deadline = time.monotonic() + 120
+        while owner is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+            if study is None and (tmp_path / "runs/tune/lightgcn-sample/study.json").is_file():
+                study = open_study("lightgcn-sample", tmp_path / "runs")
+            running = [t for t in study.trials if t.state == TrialState.RUNNING] if study else []
+            owner = next((t.system_attrs.get("recflow:worker") for t in running if t.intermediate_values), None)
+        os.kill(owner[1], signal.SIGKILL)
+        out = parent.communicate(timeout=200)[0]
+        assert parent.returncode == 0, out
+        states = [trial.state for trial in study.trials]
+        assert states == [TrialState.COMPLETE] * 4
+        every = study.optuna().get_trials()
+        assert [t.user_attrs["reason"] for t in every if t.state == TrialState.FAIL] == [
+            f"its worker, process {owner[1]}, was killed"
+        ]
+        assert "best of 4 trials (4 finished)" in out
+
+
+def test_a_winner_that_another_machine_ran_is_fitted_again_here(tmp_path):
+    import shutil
+
+    plan, data = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path / 'there'}"])
+    where = f"sqlite:///{tmp_path}/shared.db"
+    there = tune(begin_study(plan, tmp_path / "there", where, 3), data)
+    here = tune(open_study("ease-sample", tmp_path / "here", where))
+    assert here.folder == tmp_path / "here" / "tune" / "ease-sample"
+    assert here.best.metrics["test"] == there.best.metrics["test"]
+    assert torch.load(here.best.path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 0
+    shutil.rmtree(tmp_path / "there")
