@@ -60,7 +60,7 @@ def test_the_commands_on_the_sample_work_in_their_order(folder):
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         ran.append((command[1], done.stdout))
     names = ["fit", "recommend", "recommend", "similar", "test", "data", "data", "fit", "recommend", "fit"]
-    names += ["tune", "tune", "fit"]
+    names += ["compare", "report", "reproduce", "tune", "tune", "fit"]
     assert [name for name, _ in ran] == names
     assert (folder / "recommendations.parquet").is_file()
     printed = re.search(r"^lightgcn +([\d.]+)", ran[0][1], re.MULTILINE)[1]
