@@ -2,6 +2,9 @@
 
 import json
 import statistics
+import subprocess
+import sys
+import time
 
 import numpy as np
 import polars as pl
@@ -221,3 +224,34 @@ def test_the_recipe_of_a_dataset_is_taken_and_named(tmp_path, monkeypatch):
     plain = compare(["ease"], DATA, [1], name="plain", runs_dir=tmp_path, baselines=False, recipes=False).leaderboard
     assert plain.finished[0].runs[0].config["model"]["reg"] != 123.0
     assert json.loads((run.path / "metrics.json").read_text())["plugin"] == "ease"
+
+
+def test_a_killed_comparison_goes_on_to_the_numbers_of_an_unbroken_one(tmp_path):
+    arguments = [
+        "--plugins",
+        "bpr-mf",
+        "--data",
+        DATA,
+        "--no-baselines",
+        "--trainer.max_epochs",
+        "60",
+        "--patience",
+        "60",
+    ]
+    command = [sys.executable, "-m", "recflow", "compare", *arguments, "--seeds", "1"]
+    process = subprocess.Popen([*command, "--name", "broken"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    last = tmp_path / "runs/compare/broken/bpr-mf-1/checkpoints/last.ckpt"
+    deadline = time.monotonic() + 120
+    while not last.is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    folder = last.parents[1]
+    assert last.is_file()
+    assert not (folder / "metrics.json").exists()
+    settings = {"trainer": {"max_epochs": 60}, "patience": 60, "baselines": False, "runs_dir": tmp_path / "runs"}
+    went_on = compare(["bpr-mf"], DATA, [1], name="broken", **settings).leaderboard.finished[0]
+    unbroken = compare(["bpr-mf"], DATA, [1], name="whole", **settings).leaderboard.finished[0]
+    assert went_on.runs[0].path == folder
+    assert went_on.means == unbroken.means
+    assert len(pl.read_csv(folder / "history.csv")) == 60
