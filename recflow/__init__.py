@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recflow.errors import RecflowError
     from recflow.evaluation.compare import compare, compare_runs
+    from recflow.evaluation.publish import publish
     from recflow.evaluation.report import report
     from recflow.evaluation.reproduce import reproduce
     from recflow.hookspecs import Plugin, hookimpl
@@ -34,6 +35,7 @@ _HOMES = {
     "fit": "recflow.training.fit",
     "hookimpl": "recflow.hookspecs",
     "load_run": "recflow.runs",
+    "publish": "recflow.evaluation.publish",
     "report": "recflow.evaluation.report",
     "reproduce": "recflow.evaluation.reproduce",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "fit",
     "hookimpl",
     "load_run",
+    "publish",
     "report",
     "reproduce",
 ]

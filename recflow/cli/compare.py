@@ -37,10 +37,12 @@ def run(argv: Sequence[str]) -> int:
 
         board, folder = compare_runs(args.runs, args.metric), None if args.out is None else Path(args.out)
     else:
-        from recflow.evaluation.compare import compare
+        from recflow.evaluation.compare import compare, make_folder
 
+        if args.out is not None:
+            make_folder(Path(args.out))  # rather now than after all fits
         done = compare(
-            [name for name in args.plugins.split(",") if name],
+            [name.strip() for name in args.plugins.split(",") if name.strip()],
             seeds=_seeds(args.seeds),
             name=args.name,
             metric=args.metric,
@@ -59,7 +61,10 @@ def run(argv: Sequence[str]) -> int:
         return 0
     from recflow.evaluation.publish import publish
 
-    page = publish(board, folder)[0]
+    try:
+        page = publish(board, folder)[0]
+    except OSError as error:
+        raise RecflowError(f"{folder} cannot be written to: {error.strerror}; choose another --out.") from error
     console.print(
         f"\n{page}  the whole of it, with pictures; beside it .md, .csv, .parquet", markup=False, soft_wrap=True
     )
@@ -86,6 +91,9 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
         between = "–" if ends is None else f"{ends[0]:.4f}\n{ends[1]:.4f}"
         table.add_row(escape(row.name), values[0], between, *values[1:], f"{row.train_seconds:.3g}")
     console.print(table)
+    recipes = ", ".join(row.recipe for row in board.finished if row.recipe.endswith(("yaml", "yml")))
+    if recipes:
+        console.print(f"settings of {recipes}; the others' defaults", style="dim", markup=False, soft_wrap=True)
     for row in board.failed:
         console.print(f"{row.name} failed: {row.problem}", style="red", markup=False, soft_wrap=True)
     console.print()
@@ -140,6 +148,8 @@ def _pairs(settings: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     waiting: str | None = None
     for arg in settings:
+        if arg == "--no-test":
+            raise RecflowError("A comparison is of the test part: leave out --no-test.")
         if waiting is not None:
             found[waiting], waiting = arg, None
         elif not arg.startswith("--"):

@@ -10,8 +10,10 @@ from rich.table import Table
 
 from recflow.cli.main import Parser
 from recflow.errors import RecflowError
+from recflow.runs import lower_is_better
 
 if TYPE_CHECKING:
+    from recflow.evaluation.protocols import Protocol
     from recflow.evaluation.reproduce import Reproduction
 
 _STYLES = {"reached": "green", "within tolerance": "green", "short": "yellow"}
@@ -38,7 +40,7 @@ def run(argv: Sequence[str]) -> int:
     from recflow.evaluation.reproduce import reproduce
 
     protocol = find_protocol(args.name)
-    console.print(f"[bold]{protocol.name}[/]: {protocol.what}; about {protocol.minutes:g} minutes on two cores")
+    console.print(f"[bold]{protocol.name}[/]: {protocol.what}; about {protocol.minutes:g} min on two cores")
     done = reproduce(args.name, args.runs_dir, console)
     _print(console, done)
     return 0 if done.reached else 1
@@ -50,12 +52,14 @@ def _print_list(console: Console) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 1), title="published protocols", title_justify="left")
     table.add_column("name", no_wrap=True, style="bold")
     table.add_column("what", overflow="fold")
-    table.add_column("published", overflow="fold")
+    table.add_column("published", justify="right", no_wrap=True)
+    table.add_column("ours", justify="right", no_wrap=True)
     table.add_column("min", justify="right")
     for protocol in protocols().values():
-        held_to = protocol.tolerance or protocol.published
-        figures = ", ".join(f"{name} {protocol.published[name]:.4f}" for name in list(held_to)[:2])
-        table.add_row(protocol.name, protocol.what, figures, f"{protocol.minutes:g}")
+        names = list(protocol.held_to)[:2]
+        figures = "\n".join(f"{name} {protocol.published[name]:.4f}" for name in names)
+        ours = "\n".join(f"{protocol.ours[name]:.4f}" if name in protocol.ours else "–" for name in names)
+        table.add_row(protocol.name, protocol.what, figures, ours, f"{protocol.minutes:g}")
     console.print(table)
     console.print("\nrun one: recflow reproduce bias-mf-ml-100k", style="dim")
 
@@ -63,7 +67,7 @@ def _print_list(console: Console) -> None:
 def _print(console: Console, done: Reproduction) -> None:
     protocol, measured, verdicts = done.protocol, done.measured, done.verdicts
     table = Table(box=None, pad_edge=False, padding=(0, 1), title=protocol.what, title_justify="left")
-    for name in ("metric", "published", "ours", "95 %", "difference", "verdict"):
+    for name in ("metric", "published", "held to", "ours", "95 %", "recorded", "verdict"):
         table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=True)
     for name, value in measured.items():
         spread = f" ±{done.deviations[name]:.4f}" if name in done.deviations else ""
@@ -72,15 +76,23 @@ def _print(console: Console, done: Reproduction) -> None:
         table.add_row(
             name,
             f"{protocol.published[name]:.4f}",
+            _held_to(protocol, name),
             f"{value:.4f}{spread}",
-            f"{ends[0]:.4f}–{ends[1]:.4f}" if ends else "–",
-            f"{value - protocol.published[name]:+.4f}",
+            f"{ends[0]:.4f}\n{ends[1]:.4f}" if ends else "–",
+            f"{protocol.ours[name]:.4f}" if name in protocol.ours else "–",
             f"[{_STYLES[verdict]}]{verdict}[/]" if verdict else "",
         )
     console.print()
     console.print(table)
     header = done.runs[0].metrics["header"]
     console.print(f"[dim]{header['dataset']}; filter {header['filter']}; {header['split']}[/]", soft_wrap=True)
+    cold = header["cold"]["test"]
+    console.print(
+        f"[dim]cold in the test part, without a training row: {cold['users']:,} users, {cold['items']:,} items[/]",
+        soft_wrap=True,
+    )
+    if protocol.note:
+        console.print(protocol.note, style="dim", markup=False, soft_wrap=True)
     runs = f"{len(done.runs)} {'folds' if protocol.folds else 'seeds'}" if len(done.runs) > 1 else "one seed"
     theirs = (
         "; the source chose its epoch on test, ours is chosen on validation" if protocol.chosen_on == "test" else ""
@@ -90,3 +102,11 @@ def _print(console: Console, done: Reproduction) -> None:
         f"[dim]paper {protocol.paper}\nfigures {protocol.figures}\ncode {protocol.code}\nruns {done.path}[/]",
         soft_wrap=True,
     )
+
+
+def _held_to(protocol: Protocol, name: str) -> str:
+    if name not in protocol.held_to:
+        return ""
+    sign = "≤" if lower_is_better(name) else "≥"
+    within = -protocol.tolerance.get(name, 0.0) if sign == "≥" else protocol.tolerance.get(name, 0.0)
+    return f"{sign} {protocol.held_to[name] + within:.4f}"

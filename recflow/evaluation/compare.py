@@ -17,7 +17,7 @@ from rich.console import Console
 from recflow import registry
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
-from recflow.evaluation.leaderboard import Leaderboard
+from recflow.evaluation.leaderboard import Leaderboard, refuse_unknown_metric
 from recflow.evaluation.parts import DECISIVE, check_part, fit_part
 from recflow.evaluation.scores import Row
 from recflow.recipes import find_recipe, read_recipe
@@ -28,6 +28,8 @@ from recflow.training.fit import configure, without_frames
 BASELINES = {"ranking": ("popularity", "random", "item-knn"), "rating": ("bias-only", "item-knn-rating")}
 """What always stands beside the models: the first three always, the others where a model predicts ratings."""
 
+_SECTIONS = ("data", "metrics", "trainer", "model", "optimizer", "lr_scheduler")
+_SINGLE = ("patience", "monitor", "threads", "loggers", "plots")
 _OF_A_RECIPE = ("model", "trainer", "optimizer", "lr_scheduler", "patience", "monitor")
 
 
@@ -91,13 +93,20 @@ def compare(
     console = console or Console(quiet=True)
     if not seeds or len(set(seeds)) != len(seeds):
         raise RecflowError(f"seeds must be different whole numbers, one at least, got {list(seeds)}.")
+    _refuse_settings(settings)
+    if metric is not None:
+        refuse_unknown_metric(metric)
     given = {"data": without_frames(data), **settings}
     base = _prepare(given)
     entries = _entries(plugins, base, recipes, baselines)
     path = Path(runs_dir) / "compare" / _folder_name(name, base)
+    first = _prepare({**given, "data.seed": seeds[0]}) if resplit else base
     for entry in entries:  # a mistake in the settings is refused before anything is fitted
-        check_part(path / f"{entry.name}-{seeds[0]}", _arguments(entry, base, seeds[0], settings), base)
-    path.mkdir(parents=True, exist_ok=True)
+        try:
+            check_part(path / f"{entry.name}-{seeds[0]}", _arguments(entry, first, seeds[0], settings), first)
+        except RecflowError as error:
+            raise RecflowError(f"{entry.name}: {error}") from error
+    make_folder(path)
     try:
         with FileLock(path / ".lock", timeout=0):
             rows = _fit_all(path, entries, base, seeds, given if resplit else None, settings, console)
@@ -136,6 +145,30 @@ def compare_runs(paths: Sequence[str | Path], metric: str | None = None) -> Lead
     return Leaderboard(list(named.values()), metric)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that may be there.
+
+    Raises:
+        RecflowError: If it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecflowError(f"The folder {path} cannot be made: {error.strerror}; choose another.") from error
+
+
+def _refuse_settings(settings: Mapping[str, Any]) -> None:
+    """What is the comparison's own, or would make one model another."""
+    for name in settings:
+        section = name.partition(".")[0]
+        if section not in (*_SECTIONS, *_SINGLE):
+            own = {"seed": "--seeds", "plugin": "--plugins", "config": "--plugins FILE.yaml", "name": "--name"}
+            hint = f"use {own[section]}" if section in own else "it belongs to recflow fit"
+            raise RecflowError(f"A comparison takes no --{name}: {hint}; all models share {', '.join(_SECTIONS[:3])}.*")
+    if "data.folds" in settings or "folds" in (settings.get("data") or {}):
+        raise RecflowError("A comparison is of one split, or by --resplit of several: leave out --data.folds.")
+
+
 def _prepare(given: Mapping[str, Any]) -> Dataset:
     """The data, as every model gets them: any plugin's parser reads these settings."""
     of_data = {"plugin": "popularity", "data": given.get("data"), **_under("data", given)}
@@ -166,14 +199,14 @@ def _entry(named: str, data: Dataset, recipes: bool) -> _Entry:
         path: Path | None = Path(named)
     else:
         registry.load(named)
-        path = find_recipe(named, data.name) if recipes else None
+        path = find_recipe(named, data.name) if recipes and data.config.path is None else None
     if path is None:
         return _Entry(named, named, "defaults")
     content = read_recipe(path)
     plugin = str(content["plugin"])
     settings = {section: content[section] for section in _OF_A_RECIPE if section in content}
     shipped = not named.endswith((".yaml", ".yml"))
-    label = plugin if shipped else f"{plugin}-{path.stem}"
+    label = plugin if shipped else re.sub(r"[^\w.-]+", "_", f"{plugin}-{path.stem}")
     return _Entry(label, plugin, f"{plugin}/{path.name}", settings, (content.get("data") or {}).get("batch_size"))
 
 
@@ -227,12 +260,16 @@ def _fit_all(
                 console.print(f"failed: {problems[entry.name]}", style="red", markup=False, highlight=False)
                 continue
             runs[entry.name].append(run)
-    return [
-        Row(entry.name, recipe=entry.recipe, problem=problems[entry.name])
-        if entry.name in problems
-        else Row(entry.name, tuple(runs[entry.name]), entry.recipe)
-        for entry in entries
-    ]
+    rows = []
+    for entry in entries:
+        if entry.name not in problems:
+            try:
+                rows.append(Row(entry.name, tuple(runs[entry.name]), entry.recipe))
+                continue
+            except RecflowError as error:
+                problems[entry.name] = str(error)
+        rows.append(Row(entry.name, recipe=entry.recipe, problem=problems[entry.name]))
+    return rows
 
 
 def _problem(path: Path, entry: _Entry, seed: int, error: Exception) -> str:

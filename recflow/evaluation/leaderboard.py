@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
@@ -12,8 +14,8 @@ import numpy as np
 import polars as pl
 
 from recflow.errors import RecflowError
-from recflow.evaluation.scores import Row, require_comparable
-from recflow.evaluation.significance import LEVEL, bootstrap, holm, interval, paired_test
+from recflow.evaluation.scores import ERRORS, Row, require_comparable
+from recflow.evaluation.significance import FLIPS, LEVEL, Floats, PerUser, bootstrap, holm, interval, paired_test
 from recflow.runs import lower_is_better
 
 FALSE_ALARMS = 0.05
@@ -60,13 +62,15 @@ class Leaderboard:
             raise RecflowError(f"No model has finished, there is nothing to compare: {reasons or 'none was named'}.")
         require_comparable(finished)
         self.metric = metric or _chief(finished)
-        for row in finished:
-            if self.metric not in row.means:
-                raise RecflowError(f"{row.name} has no {self.metric}; it has: {', '.join(row.means)}.")
-        if all(self.metric not in row.per_user(row.users[:1]) for row in finished):
+        known = [row for row in finished if np.isfinite(row.means.get(self.metric, np.nan))]
+        if not known:
+            names = ", ".join(dict.fromkeys(name for row in finished for name in row.means))
+            raise RecflowError(f"No model has {self.metric}; there are: {names}.")
+        if all(self.metric not in row.per_user(row.users[:1]) for row in known):
             raise RecflowError(f"{self.metric} is no mean over users: choose another --metric to test differences in.")
         sign = 1 if lower_is_better(self.metric) else -1
-        self.finished = sorted(finished, key=lambda row: sign * row.means[self.metric])
+        self.ranked = sorted(known, key=lambda row: sign * row.means[self.metric])
+        self.finished = [*self.ranked, *(row for row in finished if row not in known)]
         self.failed = [row for row in rows if not row.runs]
 
     @property
@@ -103,38 +107,44 @@ class Leaderboard:
 
     @cached_property
     def differences(self) -> dict[tuple[str, str], Difference]:
-        """Every two rows, the better one first: randomisation tests over the shared users, Holm-corrected."""
-        pairs = list(combinations(self.finished, 2))
+        """Every two rows that have the metric, in their order: randomisation tests over shared users, Holm-corrected.
+
+        A user counts with the mean over all runs, if there is one in both rows; for errors, once a rating.
+        """
+        pairs = list(combinations(self.ranked, 2))
         if not pairs:
             return {}
-        totals = {row.name: row.per_user(self.users)[self.metric].totals for row in self.finished}
-        tested = np.stack([totals[a.name] - totals[b.name] for a, b in pairs], axis=1)
-        corrected = holm(paired_test(tested))
+        kept = {row.name: row.per_user(self.users)[self.metric] for row in self.ranked}
+        tested = np.stack([_differences(kept[a.name], kept[b.name]) for a, b in pairs], axis=1)
+        corrected = holm(paired_test(tested, max(FLIPS, 100 * len(pairs))))
+        sign = 1 if lower_is_better(self.metric) else -1
         return {
-            (a.name, b.name): Difference(a.name, b.name, abs(a.means[self.metric] - b.means[self.metric]), float(p))
-            for (a, b), p in zip(pairs, corrected, strict=True)
+            (a.name, b.name): Difference(
+                *((a.name, b.name) if sign * total <= 0 else (b.name, a.name)),
+                abs(a.means[self.metric] - b.means[self.metric]),
+                float(p),
+            )
+            for (a, b), total, p in zip(pairs, tested.sum(axis=0), corrected, strict=True)
         }
 
     def sentences(self) -> list[str]:
         """What the tests say: one sentence about the best, and one for each row that ties with others."""
-        names = [row.name for row in self.finished]
+        names = [row.name for row in self.ranked]
         if len(names) < 2:
             return []
         said = []
         for place, name in enumerate(names[:-1]):
-            below = [self.differences[name, other] for other in names[place + 1 :]]
-            ties = [found for found in below if not found.told]
+            found = {other: self.differences[name, other] for other in names[place + 1 :]}
+            ties = {other: one.p for other, one in found.items() if not one.told}
+            beaten = {other: one.p for other, one in found.items() if one.told and one.better == name}
             if ties:
-                listed = ", ".join(f"{found.worse} (p = {_p(found.p)})" for found in ties)
+                listed = ", ".join(f"{other} (p = {_p(p)})" for other, p in ties.items())
                 said.append(f"No difference can be told between {name} and {listed}.")
-            elif place == 0:
-                worst = max(found.p for found in below)
-                said.append(f"{name} is better than every other model here (p {_below(worst)}).")
-        if said and said[0].startswith("No difference"):
-            told = [found for found in (self.differences[names[0], other] for other in names[1:]) if found.told]
-            if told:
-                others = ", ".join(found.worse for found in told)
-                said.insert(1, f"{names[0]} is better than {others} (p {_below(max(found.p for found in told))}).")
+            if beaten and place == 0:
+                others = "every other model" if len(beaten) == len(found) else ", ".join(beaten)
+                said.append(f"{name} as fitted here is better than {others} (p {_below(max(beaten.values()))}).")
+        if all(len(row.runs) == 1 for row in self.ranked):
+            said.append("One seed each: fitted again with another, models that learn by chance may change places.")
         return said
 
     def table(self) -> pl.DataFrame:
@@ -166,7 +176,7 @@ class Leaderboard:
         """What every number must be printed with, in lines."""
         header, row = self.header, self.finished[0]
         cold = header["cold"]["test"]
-        seeds = ", ".join(map(str, row.seeds))
+        seeds = ", ".join(map(str, sorted({seed for row in self.finished for seed in row.seeds})))
         splits = len({run.metrics["header"]["split"] for run in row.runs})
         return [
             f"{header['dataset']} (sha256 {header['sha256'][:12]}): {header['users']:,} users, {header['items']:,} "
@@ -176,6 +186,30 @@ class Leaderboard:
             f"seeds {seeds}; {len(self.users):,} users tested; {LEVEL:.0%} intervals: bootstrap over users; "
             "differences: randomisation tests over the same users, Holm-corrected",
         ]
+
+
+def refuse_unknown_metric(metric: str) -> None:
+    """Refuse what cannot be the name of a test metric.
+
+    Raises:
+        RecflowError: If so; the message names close ones.
+    """
+    kinds = ["precision", "recall", "ndcg", "hit", "map", "mrr", "arp", "novelty", "diversity", "miscalibration"]
+    kind, _, cutoff = metric.partition("@")
+    known = kind in (*kinds, "serendipity", "coverage", "gini") and re.fullmatch(r"\d+(_neg\d+)?", cutoff)
+    if not known and metric not in (*ERRORS, "auc"):
+        close = difflib.get_close_matches(kind, [*kinds, *ERRORS, "serendipity"], n=1)
+        hint = f"did you mean {close[0]}{'' if close[0] in ERRORS else '@10'}?" if close else "such as ndcg@10 or rmse."
+        raise RecflowError(f"There is no metric {metric!r}; {hint}")
+
+
+def _differences(a: PerUser, b: PerUser) -> Floats:
+    """Each user's difference, 0 for those whom only one of the two knows, weighted by ratings where those count."""
+    shared = (a.counts > 0) & (b.counts > 0)
+    weights = a.counts if a.by_ratings else shared.astype(float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (a.totals / a.counts - b.totals / b.counts) * weights
+    return np.where(shared, found, 0.0)
 
 
 def _chief(rows: Sequence[Row]) -> str:

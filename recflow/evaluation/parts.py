@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
 
+from recflow import __version__
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
-from recflow.runs import CONFIG, Run
+from recflow.runs import CONFIG, METRICS, PER_USER, Run
 from recflow.training.configuration import FitConfiguration
 from recflow.training.fit import configure, run_fit
 
@@ -36,12 +38,16 @@ def fit_part(folder: Path, arguments: Sequence[str], console: Console, prepared:
     """
     run = Run(folder)
     configuration = check_part(folder, arguments, prepared)
-    if run.finished:
+    if run.finished and (folder / PER_USER).is_file():
         if run.metrics["header"]["sha256"] != configuration.datamodule.dataset.header()["sha256"]:
-            raise RecflowError(f"{folder} was fitted on other data: choose another --name, or delete it.")
-        console.print(f"[dim]fitted before: {folder}[/]", highlight=False)
+            raise RecflowError(f"{folder} was fitted on other data: delete it, or choose another name.")
+        _refuse_stale(run)
+        header = run.metrics["header"]
+        by = f"recflow {header['versions']['recflow']}{' at ' + header['commit'][:8] if header.get('commit') else ''}"
+        console.print(f"fitted before, by {by}: {folder}", style="dim", markup=False, highlight=False)
         return run
-    if (folder / "checkpoints" / "last.ckpt").is_file():
+    if not run.finished and (folder / "checkpoints" / "last.ckpt").is_file():
+        console.print(f"[dim]goes on where it was broken off: {folder}[/]", highlight=False)
         return run_fit(*configure([f"--resume={folder}"], prepared), console)
     if folder.exists():
         shutil.rmtree(folder)
@@ -60,7 +66,26 @@ def check_part(folder: Path, arguments: Sequence[str], prepared: Dataset | None 
         differing = [name for name in DECISIVE if wanted.get(name) != there.get(name)]
         if differing:
             raise RecflowError(
-                f"{folder} was fitted with other settings ({', '.join(differing)}): "
-                "choose another --name, or delete it."
+                f"{folder} was fitted with other settings ({', '.join(differing)}): delete it, or choose another name."
             )
     return configuration
+
+
+def _leaves(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _refuse_stale(run: Run) -> None:
+    """A finished part must be of this recflow, and not older than the runs that it started from."""
+    version = run.metrics["header"]["versions"]["recflow"]
+    if version != __version__:
+        raise RecflowError(f"{run.path} was fitted by recflow {version}, this is {__version__}: delete it.")
+    fitted = (run.path / METRICS).stat().st_mtime
+    for start in (run.config.get("init_from"), *run.config.get("model", {}).values()):
+        content = Path(start) / METRICS if isinstance(start, str) else None
+        if content is not None and content.is_file() and content.stat().st_mtime > fitted:
+            raise RecflowError(f"{run.path} started from what {start} held before it was fitted anew: delete it.")

@@ -18,7 +18,7 @@ _TIED, _OTHER, _FAINT = "#7fb4cc", "#9aa0a8", "#e8eaed"
 
 def plot_intervals(path: Path, board: Leaderboard) -> None:
     """Draw the chief metric of every model with its interval; whoever ties with the best has its colour, lighter."""
-    rows, title = board.finished[::-1], f"{board.header['dataset']}: {board.metric} on the test part"
+    rows, title = board.ranked[::-1], f"{board.header['dataset']}: {board.metric} on the test part"
     with picture(path, title, size=(8, 1.4 + 0.36 * len(rows))) as (axes,):
         for place, row in enumerate(rows):
             value, colour = row.means[board.metric], _colour(board, row.name)
@@ -40,11 +40,12 @@ def plot_intervals(path: Path, board: Leaderboard) -> None:
 
 def plot_costs(path: Path, board: Leaderboard) -> None:
     """Draw the chief metric against seconds of training, on a logarithmic axis."""
-    points = sorted((max(row.train_seconds, 1e-3), row.means[board.metric], row.name) for row in board.finished)
+    points = sorted((max(row.train_seconds, 1e-3), row.means[board.metric], row.name) for row in board.ranked)
     with picture(path, f"{board.header['dataset']}: what {board.metric} costs") as (axes,):
         for seconds, value, name in points:
             axes.plot(seconds, value, "o", color=_colour(board, name), markersize=7)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
         axes.margins(x=0.15, y=0.12)
         axes.grid()
         axes.set_xlabel("seconds of training, a run")
@@ -54,7 +55,7 @@ def plot_costs(path: Path, board: Leaderboard) -> None:
 
 def plot_differences(path: Path, board: Leaderboard) -> None:
     """Draw a matrix: is the row's model better than the column's, and with which corrected p-value."""
-    names = [row.name for row in board.finished]
+    names = [row.name for row in board.ranked]
     size = len(names)
     shades = np.full((size, size), np.nan)
     title = f"Is the row's {board.metric} better than the column's?"
@@ -78,7 +79,7 @@ def plot_differences(path: Path, board: Leaderboard) -> None:
 
 
 def _colour(board: Leaderboard, name: str) -> str:
-    best = board.finished[0].name
+    best = board.ranked[0].name
     found = board.differences.get((best, name))
     if name == best:
         return BLUE

@@ -36,8 +36,10 @@ class Protocol:
         resplit: Whether each seed splits the data anew.
         folds: One fit each, instead of seeds; 0 for none.
         tolerance: How far short of a figure still counts as within tolerance; 0 where nothing is said.
+        target: What recflow holds itself to where that is stricter than the published figure.
         ours: What recflow measured before.
-        chosen_on: The part on which the source chose its epoch.
+        chosen_on: ``test`` where the source chose its epoch on the test part.
+        note: How the source's protocol differs from ours; empty if it does not.
     """
 
     name: str
@@ -54,17 +56,24 @@ class Protocol:
     resplit: bool = False
     folds: int = 0
     tolerance: Mapping[str, float] = field(default_factory=dict)
+    target: Mapping[str, float] = field(default_factory=dict)
     ours: Mapping[str, float] = field(default_factory=dict)
-    chosen_on: Literal["validation", "test"] = "validation"
+    chosen_on: Literal["test"] | None = None
+    note: str = ""
+
+    @property
+    def held_to(self) -> Mapping[str, float]:
+        """What ours is judged by: own targets, else the published figures that have a tolerance, or all if none has."""
+        return self.target or {name: self.published[name] for name in self.tolerance or self.published}
 
     def verdict(self, metric: str, measured: float) -> Verdict:
-        """Whether a figure was reached; at the precision that it was published in."""
-        ahead = measured - self.published[metric]
+        """Whether a figure was reached, rounded to four digits as the published ones are."""
+        ahead = round(measured - self.held_to[metric], 4)
         if lower_is_better(metric):
             ahead = -ahead
         if ahead >= 0:
             return "reached"
-        return "within tolerance" if ahead >= -self.tolerance.get(metric, 0.0) else "short"
+        return "within tolerance" if ahead >= -round(self.tolerance.get(metric, 0.0), 4) else "short"
 
 
 @cache

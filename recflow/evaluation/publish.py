@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from recflow.evaluation.compare import make_folder
 from recflow.evaluation.leaderboard import Leaderboard
 from recflow.evaluation.page import Picture, Table, write_page
 from recflow.evaluation.pictures import plot_costs, plot_differences, plot_intervals
@@ -25,7 +27,7 @@ def publish(board: Leaderboard, folder: Path) -> list[Path]:
     Returns:
         What was written, the page first.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     table = board.table()
     table.write_parquet(folder / "leaderboard.parquet")
     table.write_csv(folder / "leaderboard.csv")
@@ -53,7 +55,7 @@ def markdown(board: Leaderboard) -> str:
     """The short table, what the tests say, and the protocol."""
     head, body = short_table(board)
     lines = ["| " + " | ".join(head) + " |", "|" + "|".join(["---", *["---:"] * (len(head) - 1)]) + "|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in body]
+    lines += ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in body]
     lines += ["", *(f"- {sentence}" for sentence in board.sentences())]
     lines += ["", *(f"*{line}*  " for line in board.protocol())]
     return "\n".join(lines) + "\n"
@@ -108,6 +110,11 @@ def _with_interval(board: Leaderboard, row: Row, name: str) -> str:
         return "–"
     ends = board.intervals[row.name].get(name)
     return f"{row.means[name]:.4f}" + (f" [{ends[0]:.4f}, {ends[1]:.4f}]" if ends else "")
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown takes for nothing else."""
+    return re.sub(r"([|<>*_`\\])", r"\\\1", text)
 
 
 def _replace(path: Path, content: str) -> None:

@@ -25,23 +25,30 @@ _CAPTIONS = {
 }
 
 
-def report(run: Run) -> Path:
-    """Write ``report.html`` into a run's folder, and whatever pictures it lacks.
+def report(run: Run, out: Path | None = None) -> Path:
+    """Write a run's report, and whatever pictures its folder lacks.
 
     Args:
         run: A finished run.
+        out: Where to; ``report.html`` in the run's folder if None.
 
     Returns:
         The page.
 
     Raises:
-        RecflowError: If the run has not finished, or was not tested.
+        RecflowError: If the run has not finished, was not tested, or something cannot be written.
     """
+    try:
+        return _report(run, run.path / REPORT if out is None else out)
+    except OSError as error:
+        raise RecflowError(f"{error.filename or run.path} cannot be written: {error.strerror}.") from error
+
+
+def _report(run: Run, path: Path) -> Path:
     content = run.metrics
     if "test" not in content:
         raise RecflowError(f"{run.path} was fitted with --no-test: there is nothing to report; fit it anew.")
     header = content["header"]
-    path = run.path / REPORT
     write_page(
         path,
         title=f"{content['plugin']} on {header['dataset']}",

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from recflow.errors import RecflowError
+from recflow.evaluation.compare import make_folder
 from recflow.evaluation.parts import fit_part
 from recflow.evaluation.protocols import Protocol, Verdict, find_protocol
 from recflow.evaluation.scores import Row
@@ -51,7 +52,9 @@ class Reproduction:
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
-        """95 % intervals over users, where a metric is kept by user."""
+        """95 % intervals over users, where a metric is kept by user; none over folds, which test different rows."""
+        if self.protocol.folds:
+            return {}
         row = Row(self.protocol.name, self.runs)
         per_user = {name: values for name, values in row.per_user(row.users).items() if name in self.measured}
         if not per_user:
@@ -61,9 +64,8 @@ class Reproduction:
 
     @property
     def verdicts(self) -> dict[str, Verdict]:
-        """Whether each figure that ours is held to was reached: those with a tolerance, or all where none has one."""
-        held_to = self.protocol.tolerance or self.protocol.published
-        return {name: self.protocol.verdict(name, self.measured[name]) for name in held_to}
+        """Whether each figure that ours is held to was reached."""
+        return {name: self.protocol.verdict(name, self.measured[name]) for name in self.protocol.held_to}
 
     @property
     def reached(self) -> bool:
@@ -84,16 +86,14 @@ def reproduce(name: str, runs_dir: str | Path = "runs", console: Console | None 
     """
     protocol, console = find_protocol(name), console or Console(quiet=True)
     path = Path(runs_dir) / "reproduce" / name
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
     try:
         with FileLock(path / ".lock", timeout=0):
             runs = _fit_all(protocol, path, Path(runs_dir), console)
     except Timeout as error:
         raise RecflowError(f"{path} is being worked on by another process: wait for it.") from error
-    finally:
-        (path / ".lock").unlink(missing_ok=True)
-        if not any(path.iterdir()):
-            path.rmdir()
+    except OSError as error:
+        raise RecflowError(f"{path} cannot be written to: {error.strerror}; choose another --runs_dir.") from error
     done = Reproduction(protocol, path, runs)
     _write(done)
     return done

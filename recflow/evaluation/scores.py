@@ -100,7 +100,7 @@ class Row:
 
         def of(name: str, counts: str, root: bool = False) -> PerUser:
             totals, weights = (kept[column].to_numpy().astype(float) for column in (f"{name}/sum", counts))
-            return PerUser(totals, weights, root)
+            return PerUser(totals, weights, root, counts == "ratings")
 
         names = [name for name in self.means if f"{name}/sum" in kept.columns and name not in ERRORS]
         found = {name: of(name, f"{name}/count") for name in names}
@@ -146,7 +146,7 @@ def require_comparable(rows: Sequence[Row]) -> None:
         ours, theirs = _protocols(first), _protocols(row)
         if len(ours) != len(theirs):
             raise RecflowError(
-                f"{first.name} has {len(ours)} runs and {row.name} {len(theirs)}: their means would not be of the same."
+                f"{first.name} has {len(ours)} runs and {row.name} {len(theirs)}: give as many seeds of each."
             )
         for a, b in zip(ours, theirs, strict=True):
             differing = [name for name in a if a[name] != b[name]]

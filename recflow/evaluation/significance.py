@@ -26,11 +26,13 @@ class PerUser:
         totals: What each user adds to the numerator, shape ``[users]``; 0 where nothing is known of a user.
         counts: What each user adds to the denominator, shape ``[users]``: 1 for means over users, ratings for errors.
         root: Whether the metric is the root of the ratio.
+        by_ratings: Whether ``counts`` are ratings, not users.
     """
 
     totals: Floats
     counts: Floats
     root: bool = False
+    by_ratings: bool = False
 
     @classmethod
     def mean(cls, values: Floats) -> PerUser:
@@ -82,7 +84,7 @@ def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     """Percentile intervals.
 
     Args:
-        draws: Bootstrap draws, shape ``[resamples, metrics]``.
+        draws: Bootstrap draws, shape ``[resamples, metrics]``; nan, of nobody who counts, is left out.
         level: Share of the draws inside, half of the rest on either side.
 
     Returns:
@@ -93,7 +95,7 @@ def interval(draws: Floats, level: float = LEVEL) -> tuple[Floats, Floats]:
     """
     if not 0 < level < 1:
         raise ValueError(f"level must be above 0 and below 1, got {level}")
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
     return low, high
 
 

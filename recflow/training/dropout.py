@@ -41,7 +41,7 @@ def kept(shape: Sequence[int], share: float, like: Tensor) -> Tensor | None:
     Returns:
         The factors; None where nothing is left out.
     """
-    dropped = round(share * _LEVELS)
+    dropped = min(round(share * _LEVELS), _LEVELS - 1)
     if dropped == 0:
         return None
     keep = _random_words(math.prod(shape), like.device).view(*shape) >= dropped - _LEVELS // 2

@@ -1,6 +1,7 @@
 """Comparisons: what is fitted, what is taken as it is, what the table says, and what is refused."""
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import recflow
 from recflow.cli import main
 from recflow.errors import RecflowError
 from recflow.evaluation.compare import compare, compare_runs
+from recflow.evaluation.leaderboard import _differences
 from recflow.evaluation.publish import publish
+from recflow.evaluation.significance import PerUser
 
 DATA = "sample:ratings=4000"
 
@@ -62,12 +65,46 @@ def test_differences_are_those_of_the_users_own_values(done):
     }
 
 
-def test_two_equal_models_cannot_be_told_apart(done):
-    board = compare_runs([done.path / "ease-1", done.path / "popularity-1"])
-    assert len(board.differences) == 1
+def test_two_models_that_are_all_but_equal_cannot_be_told_apart(done, tmp_path):
+    twin = recflow.fit("ease", DATA, model={"reg": 250.001}, seed=1, runs_dir=str(tmp_path))
+    board = compare_runs([done.path / "ease-1", twin.path, done.path / "random-1"])
+    a, b = (row.name for row in board.finished[:2])
+    assert board.differences[a, b].p == 1.0
+    assert f"No difference can be told between {a} and {b} (p = 1.000)." in board.sentences()
+    assert "One seed each" in board.sentences()[-1]
+
+
+def test_runs_that_differ_by_their_seed_are_one_row(done):
     twins = compare_runs([done.path / "ease-1", done.path / "ease-2", done.path / "random-1", done.path / "random-2"])
     assert [row.seeds for row in twins.finished] == [[1, 2], [1, 2]]
-    assert "No difference" not in " ".join(twins.sentences())
+    assert "One seed each" not in " ".join(twins.sentences())
+
+
+def test_users_whom_only_one_model_has_a_value_for_do_not_count():
+    known = PerUser.mean(np.array([0.1, 0.2, np.nan, 0.4]))
+    other = PerUser.mean(np.array([0.3, np.nan, 0.9, 0.1]))
+    assert _differences(known, other) == pytest.approx([-0.2, 0.0, 0.0, 0.3])
+    twice = PerUser(np.array([0.2, 0.2]), np.array([2.0, 1.0]))  # two runs: a user's mean counts
+    assert _differences(twice, PerUser.mean(np.array([0.1, 0.1]))) == pytest.approx([0.0, 0.1])
+
+
+def test_a_part_of_another_version_is_not_taken(done, tmp_path):
+    folder = tmp_path / "compare" / "first"
+    shutil.copytree(done.path / "popularity-1", folder / "popularity-1")
+    content = json.loads((folder / "popularity-1/metrics.json").read_text())
+    content["header"]["versions"]["recflow"] = "0.0.1"
+    (folder / "popularity-1/metrics.json").write_text(json.dumps(content))
+    with pytest.raises(RecflowError, match=r"recflow 0\.0\.1"):
+        compare(["popularity"], DATA, [1], name="first", runs_dir=tmp_path, baselines=False, trainer={"max_epochs": 3})
+
+
+def test_models_without_the_metric_stand_below_and_are_not_tested(tmp_path):
+    settings = {"runs_dir": tmp_path, "trainer": {"max_epochs": 2}, "metric": "rmse"}
+    board = compare(["bias-only", "bias-mf"], DATA, [1], **settings).leaderboard
+    assert {row.name for row in board.ranked} == {"bias-only", "bias-mf", "item-knn-rating"}
+    assert [row.name for row in board.finished[:3]] == [row.name for row in board.ranked]
+    assert len(board.differences) == 3
+    assert publish(board, tmp_path / "out")[0].is_file()
 
 
 def test_what_is_finished_is_not_fitted_again_and_what_is_missing_is(done, tmp_path, monkeypatch):
@@ -172,6 +209,16 @@ class TestRefusals:
             (["--plugins", "ease", "--data", "ml-1x"], "ml-1"),
             (["--plugins", "ease", "stray"], "stray"),
             (["--runs", "nowhere"], "nowhere"),
+            (["--plugins", "ease", "--plugin", "random"], "use --plugins"),
+            (["--plugins", "ease", "--seed", "3"], "use --seeds"),
+            (["--plugins", "ease", "--config", "x.yaml"], "use --plugins FILE.yaml"),
+            (["--plugins", "ease", "--test", "false"], "no --test"),
+            (["--plugins", "ease", "--no-test"], "leave out --no-test"),
+            (["--plugins", "ease", "--data.folds", "3"], "leave out --data.folds"),
+            (["--plugins", "ease", "--metric", "ndgc@10"], "did you mean ndcg@10"),
+            (["--plugins", "ease", "--runs_dir", "/proc/none"], "cannot be made"),
+            (["--plugins", "ease", "--out", "/proc/none"], "cannot be made"),
+            (["--plugins", "ease,ials", "--model.alpha", "3"], "ease: "),
         ],
     )
     def test_mistakes_are_one_line_and_leave_nothing(self, arguments, message, tmp_path, monkeypatch, capsys):
@@ -183,7 +230,7 @@ class TestRefusals:
         assert not list(tmp_path.iterdir())
 
     def test_an_unknown_metric(self, done):
-        with pytest.raises(RecflowError, match=r"has no ndcg@11; it has: .*ndcg@10"):
+        with pytest.raises(RecflowError, match=r"No model has ndcg@11; there are: .*ndcg@10"):
             compare_runs([done.path / "ease-1", done.path / "random-1"], metric="ndcg@11")
         with pytest.raises(RecflowError, match="no mean over users"):
             compare_runs([done.path / "ease-1", done.path / "random-1"], metric="coverage@10")
@@ -194,6 +241,8 @@ def test_each_seed_may_split_anew(tmp_path):
     splits = {run.metrics["header"]["split"] for run in board.finished[0].runs}
     assert len(splits) == 2
     assert "1 more split" in " ".join(board.protocol())
+    again = compare(["popularity"], DATA, [1, 2], runs_dir=tmp_path, baselines=False, resplit=True).leaderboard
+    assert again.finished[0].means == board.finished[0].means
 
 
 def test_rating_models_are_compared_by_their_errors(tmp_path):
@@ -208,6 +257,12 @@ def test_rating_models_are_compared_by_their_errors(tmp_path):
     kept = row.per_user(row.users)["rmse"]
     assert kept.value == pytest.approx(row.means["rmse"], rel=1e-5)
     assert np.isfinite(next(iter(board.differences.values())).p)
+
+
+def test_models_of_ratings_beside_baselines_are_ordered_by_their_errors(tmp_path):
+    board = compare(["bias-only"], DATA, [1], runs_dir=tmp_path, trainer={"max_epochs": 2}).leaderboard
+    assert board.metric == "rmse"
+    assert {"popularity", "random", "item-knn"} == {row.name for row in board.finished[len(board.ranked) :]}
 
 
 def test_the_recipe_of_a_dataset_is_taken_and_named(tmp_path, monkeypatch):

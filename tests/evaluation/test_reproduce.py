@@ -43,7 +43,7 @@ def test_what_is_shipped_names_a_recipe_a_model_and_known_metrics(name):
     shipped = find_protocol(name)
     recipe = read_recipe(recipes_folder() / shipped.recipe)
     task = registry.load(recipe["plugin"]).task
-    for metric in (*shipped.published, *shipped.tolerance, *shipped.ours):
+    for metric in (*shipped.published, *shipped.tolerance, *shipped.target, *shipped.ours):
         kind = metric.partition("@")[0]
         assert kind in ({"rmse", "mae"} if task == "rating" else {"recall", "ndcg", "mrr", "hit", "precision"})
     assert shipped.tolerance.keys() <= shipped.published.keys()

@@ -38,3 +38,10 @@ def test_the_seed_fixes_it():
     first = dropout(torch.ones(40, 5), 0.5, training=True)
     torch.manual_seed(4)
     assert torch.equal(dropout(torch.ones(40, 5), 0.5, training=True), first)
+
+
+def test_a_share_of_all_but_one_leaves_something():
+    torch.manual_seed(0)
+    kept = dropout(torch.ones(1000, 200), 0.999999, training=True)
+    assert bool(kept.isfinite().all())
+    assert 0 < float((kept > 0).float().mean()) < 1e-4
