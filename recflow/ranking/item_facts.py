@@ -96,6 +96,17 @@ class ItemFacts:
             fits &= self.years <= wishes.year_to
         return fits.index_fill_(0, exclude, 0)
 
+    def genre(self, text: str) -> str:
+        """A genre as the data writes it.
+
+        Raises:
+            RecflowError: If no item has it.
+        """
+        name = self._names.get(text.casefold())
+        if name is None:
+            raise RecflowError(f"There is no genre {text!r} in this run's data; {self._hint(text)}")
+        return name
+
     def genre_vectors(self, items: Tensor) -> Tensor:
         """A 1 for each genre that some items have, float32, shape ``[items, genres]``."""
         rows = torch.zeros(len(items), len(self.items_of))
@@ -106,10 +117,7 @@ class ItemFacts:
     def _having(self, genres: Iterable[str]) -> Tensor:
         has = torch.zeros(self.num_items, dtype=torch.bool)
         for genre in genres:
-            name = self._names.get(genre.casefold())
-            if name is None:
-                raise RecflowError(f"There is no genre {genre!r} in this run's data; {self._hint(genre)}")
-            has[self.items_of[name]] = True
+            has[self.items_of[self.genre(genre)]] = True
         return has
 
     def _hint(self, genre: str) -> str:
