@@ -8,15 +8,16 @@ from torch import Tensor
 
 
 def pool_size(k: int) -> int:
-    """From how many of the best items k are chosen: ten times as many, and never more than a thousand beyond k."""
-    return min(max(100, 10 * k), k + 1000)
+    """From how many of the best items k are chosen: five times as many, and never more than a thousand beyond k."""
+    return min(max(50, 5 * k), k + 1000)
 
 
 def diversify(scores: Tensor, vectors: Tensor, k: int, diversity: float) -> Tensor:
     """Choose k of a pool, each by its score and by how unlike those already chosen it is.
 
     ``argmax over i of (1 - diversity) relevance_i - diversity max over chosen j of cos(v_i, v_j)``, where relevance is
-    the score, scaled to 0 to 1 within the pool (Carbonell & Goldstein, SIGIR 1998).
+    the score, scaled to 0 to 1 within the pool (Carbonell & Goldstein, SIGIR 1998). A cosine below 0 counts as 0: being
+    the opposite of what was chosen is no merit.
 
     Args:
         scores: Of the pool, best first, all finite, float, shape ``[pool]``.
@@ -42,6 +43,6 @@ def diversify(scores: Tensor, vectors: Tensor, k: int, diversity: float) -> Tens
         best = int((gain - diversity * nearest).argmax())
         chosen.append(best)
         gain[best] = -torch.inf
-        near = unit @ unit[best]
+        near = (unit @ unit[best]).clamp_(min=0)
         nearest = near if place == 0 else torch.maximum(nearest, near)
     return torch.tensor(chosen, dtype=torch.int64)

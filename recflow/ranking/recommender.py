@@ -239,6 +239,11 @@ class Recommender:
         """Whether the ranker is given whole histories, not likes alone."""
         return self._rates or self.ranker.whole_history
 
+    @property
+    def heeds_ratings(self) -> bool:
+        """Whether stars in a history make a difference; else everything in it counts as liked."""
+        return self._takes_all or self.about["relevant_from"] is not None
+
     @cached_property
     def tastes(self) -> Histories | None:
         """Of each user, what the model learns from; see :meth:`_taste`."""

@@ -129,6 +129,7 @@ class ModelAnswer(Sourced):
     years: tuple[int, int] | None = Field(description="the first and the last")
     rating_scale: tuple[float, float]
     relevant_from: float | None = Field(description="the rating from which an item counts as liked, if there is one")
+    heeds_ratings: bool = Field(description="whether stars in a history make a difference; else all of it is liked")
     histories: bool = Field(description="whether what users have seen is known, and left out of their lists")
     new_items: bool = Field(description="whether items without ratings can be placed by their features")
     diversity_by: Literal["vectors", "genres"] | None = Field(description="what diversity is measured by")

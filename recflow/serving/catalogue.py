@@ -34,6 +34,7 @@ def _described(served: Served, default: bool) -> ModelAnswer:
         years=facts.year_range,
         rating_scale=tuple(about["rating_scale"]),
         relevant_from=about["relevant_from"],
+        heeds_ratings=recommender.heeds_ratings,
         histories=served.has_histories,
         new_items=isinstance(ranker, TakesNewItems) and FEATURES in about,
         diversity_by=by if ranker.item_embeddings() is None else "vectors",
