@@ -1,87 +1,21 @@
 """The real thing: BentoML in a process of its own, asked over a socket."""
 
-import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import httpx
 import pytest
 
 from recflow.cli import main
-
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60  # seconds; a quiet machine needs three
-
-
-@pytest.fixture(scope="module")
-def finished(bundle, tmp_path_factory):
-    run = tmp_path_factory.mktemp("finished")
-    shutil.copytree(bundle, run / "bundle")
-    (run / "config.yaml").write_text("{}\n")
-    (run / "metrics.json").write_text("{}\n")
-    return run
-
-
-@contextlib.contextmanager
-def server(command, port, tmp_path, **environment):
-    """A process group that serves; it is ended by the Ctrl-C of a terminal, and must then leave nobody behind."""
-    log = tmp_path / "log.txt"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "BENTOML_DO_NOT_TRACK": "True", **environment},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            time.sleep(0.1)
-        yield url, log
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(PATIENCE)
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.fixture
-def port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+from tests.serving.processes import PATIENCE, bentoml_serve, server
 
 
 def test_bentoml_serves_the_service(bundle, recommender, port, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "bentoml",
-        "serve",
-        "service:Recommender",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
     with (
-        server(command, port, tmp_path, RECFLOW_BUNDLE=str(bundle)) as (url, log),
+        server(bentoml_serve(port), port, tmp_path, RECFLOW_BUNDLE=str(bundle)) as (url, log),
         httpx.Client(base_url=url) as client,
     ):
         got = client.get("/api/recommend?user_id=3&top_k=4").json()
@@ -97,8 +31,8 @@ def test_bentoml_serves_the_service(bundle, recommender, port, tmp_path):
         refused = client.post("/recommend", json={"user_id": 3, "top_k": 0})
         assert (refused.status_code, refused.json()["fields"][0]["field"]) == (422, "top_k")
 
-        assert "lightgcn on made-up" in client.get("/").text  # not BentoML's own page
-        assert "openapi.json" in client.get("/docs").text
+        assert "web/main.js" in client.get("/").text  # not BentoML's own page
+        assert "web/docs.js" in client.get("/docs").text
         assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200  # which that page needs
         for listing in ("/openapi.json", "/docs.json"):
             assert {"/recommend", "/api/recommend", "/api/similar"} <= set(client.get(listing).json()["paths"])
