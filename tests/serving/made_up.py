@@ -25,14 +25,15 @@ HEADER = {
 }
 
 
-def make_bundle(folder, seed, plugin="lightgcn", **changed):
+def make_bundle(folder, seed, plugin="lightgcn", ranker=None, untrained=None):
     generator = torch.Generator().manual_seed(seed)
     users = torch.arange(NUM_USERS).repeat_interleave(5)
     items = torch.randint(NUM_ITEMS, (len(users),), generator=generator)
     save_bundle(
         folder,
         plugin=plugin,
-        ranker=FactorRanker(
+        ranker=ranker
+        or FactorRanker(
             user_factors=torch.randn(NUM_USERS, 8, generator=generator),
             item_factors=torch.randn(NUM_ITEMS, 8, generator=generator),
             reg=0.1,
@@ -45,13 +46,13 @@ def make_bundle(folder, seed, plugin="lightgcn", **changed):
             for item in range(NUM_ITEMS)
         ],
         user_ids=range(1, NUM_USERS + 1),
+        untrained=untrained,
         about={
             "task": "ranking",
             "rating_scale": [1.0, 5.0],
             "relevant_from": 4.0,
             "header": HEADER,
             "metrics": {"ndcg@10": 0.25},
-            **changed,
         },
     )
     return folder
