@@ -1,6 +1,6 @@
 """Seconds for bootstrap intervals of many metrics over many users, and for the tests of all pairs of models.
 
-    python benchmarks/bootstrap.py --users 6040 --metrics 40 --models 12
+python benchmarks/bootstrap.py --users 6040 --metrics 40 --models 12
 """
 
 from __future__ import annotations

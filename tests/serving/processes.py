@@ -7,12 +7,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 60  # seconds; a quiet machine needs three
+
+
+class Running(NamedTuple):
+    """A service that answers, what it has written, and the process that a supervisor would stop."""
+
+    url: str
+    log: Path
+    pid: int
 
 
 @contextlib.contextmanager
@@ -38,7 +47,7 @@ def server(command, port, tmp_path, **environment):
                 if httpx.get(f"{url}/readyz").status_code == 200:
                     break
             time.sleep(0.1)
-        yield url, log
+        yield Running(url, log, process.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
         process.wait(PATIENCE)
