@@ -37,7 +37,7 @@ def run(argv: Sequence[str]) -> NoReturn:
     console = Console(highlight=False, soft_wrap=True)
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     from recflow.serving.models import Models
-    from recflow.serving.sources import BUNDLE, find_bundles, join
+    from recflow.serving.sources import BUNDLE, CHECKED, find_bundles, join
 
     Settings.read()
     if args.run:
@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> NoReturn:
     console.print(f"  curl '{url}/api/recommend?user_id={user_id}&top_k=5'", markup=False)
     sys.stdout.flush()  # what is still in the buffer would be lost with this process
 
-    environment = {**os.environ, BUNDLE: join(folders)}
+    environment = {**os.environ, BUNDLE: join(folders), CHECKED: join(folders)}
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", address, "--port", str(args.port)]
     os.execvpe(command[0], command, environment)
 

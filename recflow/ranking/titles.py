@@ -15,6 +15,7 @@ from recflow.ranking.catalog import Catalog, title_key
 _LETTERS = str.maketrans(
     {"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "'": None, "’": None}
 )
+_WORD = re.compile(r"[^\W_]+")
 _LAST = "\U0010ffff"
 
 
@@ -85,6 +86,7 @@ def fold(text: str) -> list[str]:
     >>> fold("Amélie (2001)"), fold("Ezra's WALL·E")
     (['amelie', '2001'], ['ezras', 'wall', 'e'])
     """
-    plain = unicodedata.normalize("NFKD", text.casefold().translate(_LETTERS))
-    kept = "".join(letter for letter in plain if not unicodedata.combining(letter))
-    return re.findall(r"[^\W_]+", kept)
+    plain = text.casefold().translate(_LETTERS)
+    if not plain.isascii():
+        plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
+    return _WORD.findall(plain)

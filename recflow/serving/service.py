@@ -21,7 +21,7 @@ from recflow.serving.app import endpoints, make_app
 from recflow.serving.guard import Guard
 from recflow.serving.models import Models
 from recflow.serving.settings import Settings
-from recflow.serving.sources import BUNDLE, find_bundles, join
+from recflow.serving.sources import BUNDLE, CHECKED, find_bundles, join
 from recflow.serving.watch import log_as_json
 
 THREADS = 4  # of a worker; for more cores take more workers
@@ -76,10 +76,8 @@ class Recommender:
         try:
             Settings.read()
             folders, why = find_bundles()
-            from recflow.ranking.bundle import load_bundle
-
-            for folder in folders:
-                load_bundle(folder)
+            if os.environ.get(CHECKED) != join(folders):
+                Models.load(folders)
         except RecflowError as error:
             raise BentoMLException(str(error)) from error  # the one kind that BentoML prints on one line
         log.info("Serving %s: %s", ", ".join(map(str, folders)), why)

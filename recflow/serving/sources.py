@@ -13,6 +13,7 @@ from recflow.runs import Run, newest_run
 from recflow.serving import store
 
 BUNDLE = "RECFLOW_BUNDLE"
+CHECKED = "RECFLOW_BUNDLE_CHECKED"  # what `recflow serve` has tried already, lest BentoML's process does so again
 
 
 def find_bundles() -> tuple[list[Path], str]:
