@@ -3,9 +3,10 @@
     python benchmarks/serving.py --items 60000 --clients 16 --seconds 20
 
 A generated factor model of 100,000 users and 60,000 items in 64 dimensions, seen items masked, ten recommendations for
-a random known user a request. Both run as one worker, in turns, so that a slow spell of the machine meets both. The bare
-app is FastAPI under uvicorn, with one route that calls the same `Recommender` and returns a dict: what anyone would
-write first. The clients run in a process of their own, keep their connections, and ask as fast as they are answered.
+a random known user a request. Both run as one worker, in turns, so that a slow spell of the machine meets both. The
+bare app is FastAPI under uvicorn, with one route that calls the same `Recommender` and returns a dict: what anyone
+would write first. The clients run in a process of their own, keep their connections, and ask as fast as they are
+answered.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 from recflow.serving.answers import ModelAnswer
@@ -11,6 +12,7 @@ _TRAINED_ON = ("split", "filter", "relevance", "candidates", "seed", "interactio
 _EXAMPLES = 12
 
 
+@cache  # some rankers put their vectors together anew when asked for them
 def describe(models: Models) -> list[ModelAnswer]:
     """One entry a model, the default one first."""
     return [_described(served, served is models.default) for served in models]
