@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Iterable
 
@@ -13,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from recflow.serving.settings import Settings
 from recflow.serving.watch import Watch
 
+PATIENCE = 5.0
+"""Seconds for a body to arrive: a client that hangs holds no place of those that are under way."""
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/api/health", "/livez", "/readyz", "/healthz"})
 """What answers without a key: health, and pages that hold nothing of the data."""
 _OPEN_FOLDERS = ("/web/", "/static_content/")
@@ -122,15 +125,21 @@ class Body:
         if not more:
             await self._refuse(scope, receive, send)
             return
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self.most:
-                await self._refuse(scope, receive, send)
-                return
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while more and len(body) <= self.most:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return
+                    body += message.get("body", b"")
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            refusal = {"error": f"The body has not arrived within {PATIENCE:g} seconds."}
+            await JSONResponse(refusal, 408, {"Connection": "close"})(scope, receive, send)
+            return
+        if len(body) > self.most:
+            await self._refuse(scope, receive, send)
+            return
         given = False
 
         async def again() -> Message:

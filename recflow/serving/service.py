@@ -20,7 +20,7 @@ from recflow.errors import RecflowError
 from recflow.serving.app import endpoints, make_app
 from recflow.serving.guard import Guard
 from recflow.serving.models import Models
-from recflow.serving.settings import Settings
+from recflow.serving.settings import WORKERS, Settings
 from recflow.serving.sources import BUNDLE, CHECKED, find_bundles, join
 from recflow.serving.watch import log_as_json
 
@@ -46,6 +46,7 @@ log = logging.getLogger("bentoml.recflow")
 @bentoml.service(
     name="recflow",
     image=IMAGE,
+    workers=int(os.environ.get(WORKERS, "")) if os.environ.get(WORKERS, "").isdecimal() else 1,  # check() says if wrong
     envs=[{"name": "OTEL_SDK_DISABLED", "value": "true"}],  # traces that nobody collects cost time
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},  # labelled by path, as whoever asks writes it; ours are at /metrics instead

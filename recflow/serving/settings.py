@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from recflow.errors import RecflowError
 
+WORKERS = "RECFLOW_WORKERS"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -20,6 +22,7 @@ class Settings:
         max_in_flight: ``RECFLOW_MAX_IN_FLIGHT``: requests that a worker has under way; one more is sent away.
         max_body: ``RECFLOW_MAX_BODY``: bytes of a request's body.
         log_requests: ``RECFLOW_LOG_REQUESTS``: whether every request is logged, not problems alone.
+        workers: ``RECFLOW_WORKERS``: processes that answer, each with the models in its own memory.
     """
 
     api_key: str | None = None
@@ -27,6 +30,7 @@ class Settings:
     max_in_flight: int = 64
     max_body: int = 2**20
     log_requests: bool = False
+    workers: int = 1
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -48,6 +52,7 @@ class Settings:
             max_in_flight=_positive(environment, "RECFLOW_MAX_IN_FLIGHT", cls.max_in_flight),
             max_body=_positive(environment, "RECFLOW_MAX_BODY", cls.max_body),
             log_requests=environment.get("RECFLOW_LOG_REQUESTS", "").casefold() in {"1", "true", "yes", "on"},
+            workers=_positive(environment, WORKERS, cls.workers),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -81,6 +82,9 @@ class Watch:
         scope.setdefault("state", {})
         try:
             await self.app(scope, receive, noting)
+        except asyncio.CancelledError:  # BentoML's time limit, which answers in our place
+            status = 504
+            raise
         finally:
             self._note(scope, status, time.perf_counter() - started)
 

@@ -1,5 +1,6 @@
 """What the outside is kept from: by real requests against the guarded app."""
 
+import asyncio
 import json
 import logging
 import threading
@@ -9,6 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from recflow.errors import RecflowError
+from recflow.serving import guard
 from recflow.serving.app import endpoints, make_app
 from recflow.serving.guard import Guard
 from recflow.serving.settings import Settings
@@ -45,6 +47,22 @@ class TestBody:
         pieces = (piece.encode() for piece in ('{"user_', 'id": 3', ', "top_k": 2}'))
         response = client.post("/recommend", content=pieces, headers={"Content-Type": "application/json"})
         assert len(response.json()["recommendations"]) == 2
+
+    def test_a_body_that_does_not_arrive_is_waited_for_no_longer_than_agreed(self, models, monkeypatch):
+        monkeypatch.setattr(guard, "PATIENCE", 0.05)
+        app = make_app(models)
+        sent = []
+
+        async def hang():
+            await asyncio.sleep(60)
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/recommend", "headers": [(b"content-length", b"50")]}
+        asyncio.run(Guard(app, endpoints(app), Settings())(scope, hang, send))
+        assert sent[0]["status"] == 408
+        assert b"has not arrived" in sent[1]["body"]
 
 
 class TestKey:
@@ -181,9 +199,10 @@ class TestSettings:
             "RECFLOW_MAX_IN_FLIGHT": "3",
             "RECFLOW_MAX_BODY": "1000",
             "RECFLOW_LOG_REQUESTS": "yes",
+            "RECFLOW_WORKERS": "2",
         }
         assert Settings.read(environment) == Settings(
-            "12345678", ("https://a.example", "http://localhost:8000"), 3, 1000, True
+            "12345678", ("https://a.example", "http://localhost:8000"), 3, 1000, True, 2
         )
 
     @pytest.mark.parametrize(
@@ -194,6 +213,7 @@ class TestSettings:
             ("RECFLOW_CORS_ORIGINS", "example.org"),
             ("RECFLOW_MAX_IN_FLIGHT", "0"),
             ("RECFLOW_MAX_BODY", "1 MB"),
+            ("RECFLOW_WORKERS", "two"),
         ],
     )
     def test_what_cannot_be_used_is_refused_by_name(self, name, value):
