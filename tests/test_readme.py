@@ -43,6 +43,12 @@ def quicker(command):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("readme")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENTOML_HOME", str(folder / "bentoml"))  # not the user's model store
+        yield _filled(folder)
+
+
+def _filled(folder):
     (folder / "experiments").symlink_to(ROOT / "experiments")
     own = {"user_id": "member", "item_id": "film", "rating": "stars", "time": "when"}
     generate(5_000).ratings.rename(own).write_csv(folder / "my.csv")
@@ -59,7 +65,7 @@ def test_the_commands_on_the_sample_work_in_their_order(folder):
         done = run(command + quicker(command), folder)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         ran.append((command[1], done.stdout))
-    names = ["fit", "recommend", "recommend", "similar", "test", "data", "data", "fit", "recommend", "fit"]
+    names = ["fit", "recommend", "recommend", "similar", "test", "package", "data", "data", "fit", "recommend", "fit"]
     names += ["compare", "report", "reproduce", "tune", "tune", "fit"]
     assert [name for name, _ in ran] == names
     assert (folder / "recommendations.parquet").is_file()
@@ -92,7 +98,7 @@ def test_make_knows_its_targets():
 
 
 @pytest.mark.slow
-def test_serve_answers_the_curl(folder):
+def test_serve_answers_the_curl_and_the_client(folder):
     curl = next(command for command in commands() if command[0] == "curl")
     subprocess.run(
         [sys.executable, "-m", "recflow", "fit", "--plugin", "popularity"], check=True, capture_output=True, cwd=folder
@@ -107,6 +113,11 @@ def test_serve_answers_the_curl(folder):
             try:
                 with urllib.request.urlopen(url, timeout=5) as answer:
                     assert b'"recommendations"' in answer.read()
+                client = re.search(r"```py\n(.*?)```", README, re.DOTALL)[1].replace(
+                    "localhost:3000", f"127.0.0.1:{port}"
+                )
+                done = subprocess.run([sys.executable, "-c", client], capture_output=True, text=True, check=True)
+                assert done.stdout.startswith("known user ['")
                 return
             except OSError:
                 time.sleep(0.5)

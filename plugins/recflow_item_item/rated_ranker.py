@@ -35,6 +35,7 @@ class RatedNeighboursRanker(Ranker):
         rating_scale: Lowest and highest star.
     """
 
+    holds_histories = True
     similarity: Tensor
     item_bias: Tensor
     indptr: Tensor

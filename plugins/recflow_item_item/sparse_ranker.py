@@ -24,6 +24,7 @@ class SparseItemItemRanker(Ranker):
         items: Their items, int64, ``[num_interactions]``.
     """
 
+    holds_histories = True
     starts: Tensor
     targets: Tensor
     weights: Tensor

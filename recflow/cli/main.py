@@ -26,6 +26,7 @@ COMMANDS = {
     "runs": "list, show, compare and clean up runs",
     "data": "list, describe, download and export datasets",
     "plugins": "list the models, or show one with its hyper-parameters",
+    "package": "put a run into BentoML's model store, with a model card",
     "serve": "answer recommendations over HTTP",
 }
 

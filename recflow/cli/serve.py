@@ -14,38 +14,53 @@ from urllib.parse import quote
 from rich.console import Console
 
 from recflow.cli.main import Parser
-from recflow.cli.options import add_run_option, chosen_run
 from recflow.errors import RecflowError
+from recflow.runs import load_run
+from recflow.serving.settings import Settings
 
 SERVICE = "recflow.serving.service:Recommender"
 
 
 def run(argv: Sequence[str]) -> NoReturn:
-    """Check a run and serve it; this process becomes BentoML's."""
+    """Check what is to be served, and serve it; this process becomes BentoML's."""
     parser = Parser(prog="recflow serve", description="Answer recommendations over HTTP, until Ctrl-C.")
-    add_run_option(parser)
+    parser.add_argument(
+        "--run",
+        metavar="RUN",
+        action="append",
+        help="a run folder; may be repeated: the first is the default model (default: what RECFLOW_BUNDLE names, else "
+        "what was packaged last, else the newest run under runs/)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default 127.0.0.1; 0.0.0.0: everywhere)")
     parser.add_argument("--port", type=_port, default=3000, help="default 3000")
     args = parser.parse_args(argv)
     console = Console(highlight=False, soft_wrap=True)
-    chosen = chosen_run(args.run, console)
-    recommender = chosen.recommender  # loaded here for its checks: a broken run must not get as far as BentoML
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    from recflow.serving.models import Models
+    from recflow.serving.sources import BUNDLE, CHECKED, find_bundles, join
+
+    Settings.read()
+    if args.run:
+        runs = [load_run(path) for path in args.run]
+        for run in runs:
+            run.require_finished()
+        folders, why = [run.path / "bundle" for run in runs], "named by --run"
+    else:
+        folders, why = find_bundles()
+    models = Models.load(folders)  # loaded here for its checks: what is broken must not get as far as BentoML
     address = _free_address(args.host, args.port)
 
     shown = f"[{address}]" if ":" in address else address
     url = f"http://{'localhost' if address in {'0.0.0.0', '::'} else shown}:{args.port}"
-    user_id = quote(str(recommender.catalog.user_id(0)))
-    about = recommender.about
-    console.print(f"{about['plugin']} on {about['header']['dataset']}, from {chosen.path}", markup=False)
+    user_id = quote(str(models.default.recommender.catalog.user_id(0)))
+    for served, folder in zip(models, folders, strict=True):
+        console.print(f"{served.name} on {served.source()['data']}, from {folder}", markup=False)
+    console.print(f"  {why}", style="dim", markup=False)
     console.print(f"  {url}  in a few seconds; Ctrl-C stops it", markup=False)
     console.print(f"  curl '{url}/api/recommend?user_id={user_id}&top_k=5'", markup=False)
     sys.stdout.flush()  # what is still in the buffer would be lost with this process
 
-    environment = {
-        "BENTOML_DO_NOT_TRACK": "True",
-        **os.environ,
-        "RECFLOW_BUNDLE": str((chosen.path / "bundle").resolve()),
-    }
+    environment = {**os.environ, BUNDLE: join(folders), CHECKED: join(folders)}
     command = [sys.executable, "-m", "bentoml", "serve", SERVICE, "--host", address, "--port", str(args.port)]
     os.execvpe(command[0], command, environment)
 

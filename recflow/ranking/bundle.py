@@ -106,6 +106,35 @@ def save_bundle(
     shutil.rmtree(older, ignore_errors=True)
 
 
+def copy_bundle(source: Path, folder: Path, *, histories: bool = True) -> None:
+    """Copy a bundle into a folder that is there already.
+
+    Args:
+        source: The bundle; it is checked first.
+        folder: Where its files go.
+        histories: Whether to take along what users have rated. Without them known users can still be recommended to,
+            but what they have seen is not left out.
+
+    Raises:
+        RecflowError: If the bundle cannot be used, or its ranker cannot do without histories.
+    """
+    bundle = load_bundle(source)
+    manifest = json.loads((source / _MANIFEST).read_text(encoding="utf-8"))
+    if not histories:
+        if bundle.ranker.holds_histories:
+            raise RecflowError(
+                f"{manifest['plugin']} knows users by what they have rated, which is part of the model itself: "
+                "its histories cannot be left out; package a model that has a vector for each user."
+            )
+        manifest["sha256"].pop(_HISTORIES, None)
+    for name in manifest["sha256"]:
+        shutil.copyfile(source / name, folder / name)
+    if not histories and len(bundle.untrained):  # nothing is known of them: they get what is popular
+        save_file({_UNTRAINED: bundle.untrained}, folder / _HISTORIES)
+        manifest["sha256"][_HISTORIES] = _sha256(folder / _HISTORIES)
+    (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def load_bundle(folder: Path) -> Bundle:
     """Read a bundle after checking its version and every file's checksum.
 

@@ -127,6 +127,18 @@ class Catalog:
         found = {row[0]: _item(row) for row in rows}
         return [found[item] for item in items]
 
+    def years_and_genres(self) -> Iterator[tuple[int | None, tuple[str, ...]]]:
+        """The year and the genres of every item, by item index."""
+        read: dict[str, tuple[str, ...]] = {}  # there are few combinations
+        for year, text in self._connection.execute("SELECT year, genres FROM items ORDER BY item"):
+            if text not in read:
+                read[text] = tuple(json.loads(text))
+            yield year, read[text]
+
+    def titles(self) -> list[tuple[int, str]]:
+        """Index and title of every item, the most popular first."""
+        return self._connection.execute("SELECT item, title FROM items ORDER BY popularity DESC, item").fetchall()
+
     def item(self, item_id: Id) -> Item:
         """The item with a raw id.
 

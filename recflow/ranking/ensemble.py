@@ -52,6 +52,7 @@ class EnsembleRanker(Ranker):
     """
 
     whole_history = True
+    holds_histories = True
     indptr: Tensor
     items: Tensor
 

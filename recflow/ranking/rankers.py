@@ -32,6 +32,9 @@ class Ranker(nn.Module, ABC):
     whole_history: bool = False
     """Whether histories come whole, with stars, even where a ranking run learnt from likes alone. Rating models' do."""
 
+    holds_histories: bool = False
+    """Whether its tensors say what the known users have interacted with, which then cannot be left out of a bundle."""
+
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments that are not tensors: JSON values."""
         return {}
@@ -339,6 +342,7 @@ class ItemItemRanker(Ranker):
         items: Their items, int64, ``[num_interactions]``.
     """
 
+    holds_histories = True
     weights: Tensor
     indptr: Tensor
     items: Tensor

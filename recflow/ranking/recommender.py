@@ -14,8 +14,12 @@ from torch import Tensor
 from recflow.errors import RecflowError
 from recflow.ranking.bundle import Bundle, load_bundle
 from recflow.ranking.catalog import Id, Item
+from recflow.ranking.diversify import diversify, pool_size
 from recflow.ranking.histories import Histories
-from recflow.ranking.topk import TopK, score_chunks, top_k
+from recflow.ranking.item_facts import ANYTHING, ItemFacts, Wishes
+from recflow.ranking.newcomers import Newcomer
+from recflow.ranking.titles import TitleIndex
+from recflow.ranking.topk import TopK, mask_, score_chunks, top_k
 
 CHUNK_BYTES, CHUNK_ROWS = 32 * 2**20, 500_000  # of scores, and of recommendations, in one chunk of many users
 
@@ -24,7 +28,10 @@ Route = Literal["known user", "fold-in", "popular"]
 
 @dataclass(frozen=True)
 class Recommendation:
-    """One recommended item and, where asked for, the history items that speak for it most."""
+    """One recommended item and, where asked for, the history items that speak for it most.
+
+    The score is the model's own; on the popular path, where no model was asked, the item's number of interactions.
+    """
 
     item: Item
     score: float
@@ -60,24 +67,34 @@ class Recommender:
         return cls(load_bundle(folder))
 
     @torch.inference_mode()
-    def recommend(self, user_id: Id, k: int = 10, *, reasons: bool = False) -> Answer:
+    def recommend(self, user_id: Id, k: int = 10, *, reasons: bool = False, wishes: Wishes = ANYTHING) -> Answer:
         """The best k items that a known user has not interacted with.
 
         Someone whom the model was not trained on, since all the rows were held out, is folded in.
 
         Raises:
             UnknownUserError: If the user was not in the data.
-            RecflowError: If k is below 1.
+            UnknownItemError: If an item to leave out was not.
+            RecflowError: If k is below 1, or a wish cannot be met.
         """
         user = self.catalog.user(user_id)
         seen, ratings = self._history_of(user)
         liked, stars = self._taste(seen, ratings)
         if bool(torch.isin(torch.tensor(user), self.bundle.untrained)):
-            return self._fold_in(seen, liked, stars, k, reasons)
+            return self._fold_in(seen, liked, stars, k, reasons, wishes)
         scores = self.ranker.score(torch.tensor([user]))[0]
-        return Answer("known user", self._best(scores, seen, k, (liked, stars) if reasons else None, self._rates))
+        taste = (liked, stars) if reasons else None
+        return Answer("known user", self._best(scores, seen, k, taste, self._rates, wishes))
 
-    def recommend_many(self, users: Tensor, k: int = 10) -> Iterator[tuple[Tensor, TopK]]:
+    def routes(self, users: Tensor) -> list[Route]:
+        """The way on which :meth:`recommend` and :meth:`recommend_many` find what to recommend to known users."""
+        untrained = torch.isin(users, self.bundle.untrained)
+        tastes = self.tastes
+        lengths = torch.zeros_like(users) if tastes is None else tastes.lengths(users)
+        folded: list[Route] = ["popular" if length == 0 else "fold-in" for length in lengths.tolist()]
+        return [way if new else "known user" for way, new in zip(folded, untrained.tolist(), strict=True)]
+
+    def recommend_many(self, users: Tensor, k: int = 10, wishes: Wishes = ANYTHING) -> Iterator[tuple[Tensor, TopK]]:
         """The best k items of many known users, as indices: what :meth:`recommend` gives each of them.
 
         Scores may differ from its own in the last digit: a product of matrices rounds by its shape.
@@ -85,29 +102,35 @@ class Recommender:
         Args:
             users: User indices, int64, shape ``[users]``.
             k: How many.
+            wishes: Filters; diversity is for one list at a time and is not looked at.
 
         Returns:
             An iterator over some users at a time, shape ``[chunk]``, and their items, shape ``[chunk, k]``. What it
             holds at once is bounded, however many users there are.
 
         Raises:
-            RecflowError: If k is below 1.
+            RecflowError: If k is below 1, or a wish cannot be met.
         """
         _check_k(k)
-        return self._in_chunks(users, min(k, self.ranker.num_items))
+        return self._in_chunks(users, min(k, self.ranker.num_items), self._allowed(wishes))
 
     @torch.inference_mode()
-    def _in_chunks(self, users: Tensor, k: int) -> Iterator[tuple[Tensor, TopK]]:
+    def _in_chunks(self, users: Tensor, k: int, allowed: Tensor | None) -> Iterator[tuple[Tensor, TopK]]:
         row = 4 * self.ranker.num_items
         chunk_bytes = min(CHUNK_BYTES, max(1, CHUNK_ROWS // k) * row)
         for chunk, scores in score_chunks(self.ranker, users, self.bundle.histories, chunk_bytes):
             self._fold_in_many_(chunk, scores)
-            best = top_k(scores, k)
+            best = top_k(mask_(scores, chunk, allowed=allowed), k)
             yield chunk, TopK(best.items, best.scores.clamp(*self._shown).masked_fill(best.items < 0, -torch.inf))
 
     @torch.inference_mode()
     def recommend_for_history(
-        self, history: Mapping[Id, float | None] | Sequence[Id], k: int = 10, *, reasons: bool = False
+        self,
+        history: Mapping[Id, float | None] | Sequence[Id],
+        k: int = 10,
+        *,
+        reasons: bool = False,
+        wishes: Wishes = ANYTHING,
     ) -> Answer:
         """The best k items for someone new, from a history: the model's fold-in, without any training.
 
@@ -117,15 +140,16 @@ class Recommender:
                 An empty history gives the most popular items, and the answer says so.
             k: How many.
             reasons: Whether to say which history items speak for each recommendation.
+            wishes: What the list is to be like.
 
         Raises:
             UnknownItemError: If an item was not in the data.
-            RecflowError: If k is below 1, or a rating is outside the data's scale.
+            RecflowError: If k is below 1, a rating is outside the data's scale, or a wish cannot be met.
         """
         rated = history if isinstance(history, Mapping) else dict.fromkeys(history)
         seen, ratings = self._resolve(rated)
         liked, stars = self._taste(seen, ratings)
-        return self._fold_in(seen, liked, stars, k, reasons)
+        return self._fold_in(seen, liked, stars, k, reasons, wishes)
 
     @torch.inference_mode()
     def similar(self, item: Id, k: int = 10) -> tuple[Item, tuple[Recommendation, ...]]:
@@ -142,6 +166,45 @@ class Recommender:
         scores = self.ranker.similar(torch.tensor([meant.item]))[0]
         return meant, self._best(scores, torch.tensor([meant.item]), k)
 
+    @torch.inference_mode()
+    def new_item(
+        self, genres: Sequence[str], year: int | None = None, user_id: Id | None = None, k: int = 10
+    ) -> tuple[tuple[Recommendation, ...], float | None, list[str]]:
+        """What the model says of an item that nobody has rated, from its features.
+
+        Returns:
+            The k known items most like it, its score for the user if one is given, and the names of the features that
+            the model was fitted on and nothing was said of.
+
+        Raises:
+            UnknownUserError: If the user was not in the data.
+            RecflowError: If k is below 1, or the model cannot take the item; see :class:`Newcomer`.
+        """
+        newcomer = Newcomer(self.bundle, genres, year)
+        score = None if user_id is None else newcomer.score(self.catalog.user(user_id))
+        nobody = torch.empty(0, dtype=torch.int64)
+        return self._best(newcomer.neighbours(), nobody, k), score, newcomer.unknown_features
+
+    def search(self, typed: str, k: int = 10) -> list[Item]:
+        """The items whose titles have words that begin like those typed, best first."""
+        return self.catalog.items(self.titles.search(typed, k))
+
+    @cached_property
+    def titles(self) -> TitleIndex:
+        """The titles, ready to be searched."""
+        return TitleIndex(self.catalog)
+
+    @cached_property
+    def facts(self) -> ItemFacts:
+        """Years and genres of all items."""
+        return ItemFacts(self.catalog)
+
+    def _allowed(self, wishes: Wishes) -> Tensor | None:
+        if wishes is ANYTHING:
+            return None
+        excluded = [self.catalog.find(item).item for item in wishes.exclude]
+        return self.facts.allowed(wishes, torch.tensor(excluded, dtype=torch.int64))
+
     @cached_property
     def _popularity(self) -> Tensor:
         return torch.tensor(self.catalog.popularity(), dtype=torch.float32)
@@ -152,11 +215,14 @@ class Recommender:
         low, high = self.about["rating_scale"] if self._rates else (-torch.inf, torch.inf)
         return low, high
 
-    def _fold_in(self, seen: Tensor, liked: Tensor, stars: Tensor | None, k: int, reasons: bool) -> Answer:
+    def _fold_in(
+        self, seen: Tensor, liked: Tensor, stars: Tensor | None, k: int, reasons: bool, wishes: Wishes
+    ) -> Answer:
         if len(liked) == 0:
-            return Answer("popular", self._best(self._popularity, seen, k))
+            return Answer("popular", self._best(self._popularity, seen, k, wishes=wishes))
         scores = self.ranker.score_history(liked, stars)
-        return Answer("fold-in", self._best(scores, seen, k, (liked, stars) if reasons else None, self._rates))
+        taste = (liked, stars) if reasons else None
+        return Answer("fold-in", self._best(scores, seen, k, taste, self._rates, wishes))
 
     def _fold_in_many_(self, users: Tensor, scores: Tensor) -> None:
         """Replace the scores of users whom the model was not trained on, in place, by those of :meth:`_fold_in`."""
@@ -172,6 +238,11 @@ class Recommender:
     def _takes_all(self) -> bool:
         """Whether the ranker is given whole histories, not likes alone."""
         return self._rates or self.ranker.whole_history
+
+    @property
+    def heeds_ratings(self) -> bool:
+        """Whether stars in a history make a difference; else everything in it counts as liked."""
+        return self._takes_all or self.about["relevant_from"] is not None
 
     @cached_property
     def tastes(self) -> Histories | None:
@@ -210,15 +281,38 @@ class Recommender:
         k: int,
         taste: tuple[Tensor, Tensor | None] | None = None,
         stars: bool = False,
+        wishes: Wishes = ANYTHING,
     ) -> tuple[Recommendation, ...]:
         _check_k(k)
         scores = scores.index_fill(0, seen, -torch.inf)  # a copy: the scores may be the ranker's own memory
-        best = top_k(scores[None], min(k, len(scores)))
+        if (allowed := self._allowed(wishes)) is not None:
+            scores.masked_fill_(~allowed, -torch.inf)
+        size = pool_size(k) if wishes.diversity > 0 else k
+        best = top_k(scores[None], min(size, len(scores)))
+        if wishes.diversity > 0:
+            best = self._varied(best, k, wishes.diversity)
         indices = [item for item in best.items[0].tolist() if item >= 0]
         because = self._because(taste, indices) if taste else [()] * len(indices)
         listed = zip(self.catalog.items(indices), best.scores[0].tolist(), because, strict=False)
         low, high = self._shown if stars else (-torch.inf, torch.inf)
         return tuple(Recommendation(item, min(max(score, low), high), why) for item, score, why in listed)
+
+    def _varied(self, pool: TopK, k: int, diversity: float) -> TopK:
+        """By the items' vectors where the model has any, else by their genres."""
+        items = pool.items[0][pool.items[0] >= 0]
+        if self._vectors is not None:
+            vectors = self._vectors[items]
+        elif self.facts.items_of:
+            vectors = self.facts.genre_vectors(items)
+        else:
+            raise RecflowError("Neither has this model item vectors, nor its data genres: diversity has no meaning.")
+        chosen = diversify(pool.scores[0, : len(items)], vectors, k, diversity) if len(items) else items
+        return TopK(items[chosen][None], pool.scores[:, chosen])
+
+    @cached_property
+    def _vectors(self) -> Tensor | None:
+        vectors = self.ranker.item_embeddings()
+        return None if vectors is None else vectors - vectors.mean(0)
 
     def _because(self, taste: tuple[Tensor, Tensor | None], indices: list[int], most: int = 2) -> list[tuple[str, ...]]:
         """For each recommended item, the titles of the history that speak most for it."""

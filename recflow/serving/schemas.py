@@ -1,8 +1,8 @@
-"""What the HTTP service takes and gives. Unknown fields are refused: a misspelt one must not be overlooked."""
+"""What the HTTP service takes. Unknown fields are refused: a misspelt one must not be overlooked."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
@@ -27,157 +27,159 @@ RequestId = Annotated[
         {"anyOf": [{"type": "integer"}, {"type": "string", "minLength": 1, "maxLength": LONGEST_ID}]}, mode="validation"
     ),
 ]
+UserId = Annotated[RequestId, Field(description="a user id of the data")]
+ItemId = Annotated[RequestId, Field(description="an item's id or title")]
+Text = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
+Genres = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=50)]
+Year = Annotated[int, Field(ge=0, le=9999)]
 TopK = Annotated[int, Field(ge=1, le=1000, description="how many items, best first")]
-Reasons = Annotated[bool, Field(description="whether to name the items of the history that speak for each")]
 
 
-class _Request(BaseModel):
+class Asked(BaseModel):
+    """What every request may say."""
+
     model_config = ConfigDict(extra="forbid")
 
+    model: Text | None = Field(default=None, description="which of the served models; the first if not said")
 
-class RecommendQuery(_Request):
-    """The query string of ``GET /api/recommend``."""
 
-    user_id: Annotated[RequestId, Field(description="a user id of the data")]
+class Filtered(Asked):
+    """Filters, applied inside the ranking: k items come back where there are k that fit, fewer where there are not."""
+
+    genres: Genres = Field(default=[], description="items of any of these genres")
+    exclude_genres: Genres = Field(default=[], description="items of none of these")
+    year_from: Year | None = Field(default=None, description="the first year; items without a year are left out then")
+    year_to: Year | None = Field(default=None, description="the last year")
+    exclude: Annotated[list[RequestId], Field(max_length=1000)] = Field(
+        default=[], description="items to leave out, by id or title"
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Filtered:
+        if self.year_from is not None and self.year_to is not None and self.year_from > self.year_to:
+            raise PydanticCustomError("years", f"year_from {self.year_from} is after year_to {self.year_to}")
+        return self
+
+
+class RecommendQuery(Filtered):
+    """The query string of ``GET /api/recommend``; without ``user_id`` the answer is what is popular."""
+
+    user_id: UserId | None = None
     top_k: TopK = 10
-    reasons: Reasons = False
+    diversity: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="0: by score alone; towards 1: each item as unlike those above it as can be (MMR), by the model's "
+        "item vectors or, where it has none, by genres",
+    )
+    reasons: bool = Field(default=False, description="whether to name the items of the history that speak for each")
 
 
-class SimilarQuery(_Request):
-    """The query string of ``GET /api/similar``."""
-
-    item_id: Annotated[RequestId, Field(description="an item's id or title")]
-    top_k: TopK = 10
-
-
-class Rated(_Request):
+class Rated(BaseModel):
     """One item of a history."""
 
-    item: Annotated[RequestId, Field(description="an item's id or title")]
-    rating: Annotated[float, Field(strict=True, allow_inf_nan=False)] | None = Field(
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    item: ItemId
+    rating: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
         default=None, description="stars on the data's scale; without them the item counts as liked"
     )
 
 
-class RecommendRequest(_Request):
-    """Who asks: a user of the data by ``user_id``, or someone new by a ``history``, which may be empty."""
+class RecommendRequest(RecommendQuery):
+    """Who asks: a user of the data by ``user_id``, someone new by a ``history``, or nobody in particular."""
 
     model_config = ConfigDict(
+        strict=True,
         json_schema_extra={
             "examples": [
                 {"user_id": 42, "top_k": 10, "reasons": True},
                 {"history": [{"item": "Heat (1995)", "rating": 4.5}, {"item": 1}], "top_k": 10},
+                {"user_id": 42, "genres": ["Comedy"], "year_from": 1990, "exclude": [1], "diversity": 0.3},
             ]
-        }
+        },
     )
 
-    user_id: Annotated[RequestId, Field(description="a user id of the data")] | None = None
     history: (
         Annotated[list[Rated], Field(max_length=1000, description="what someone new has rated or liked")] | None
     ) = None
-    top_k: Annotated[TopK, Field(strict=True)] = 10
-    reasons: Annotated[Reasons, Field(strict=True)] = False
 
     @model_validator(mode="after")
     def _one_way(self) -> RecommendRequest:
-        if (self.user_id is None) == (self.history is None):
-            given = "neither" if self.user_id is None else "both"
-            raise PydanticCustomError("one_way", f"give either user_id or history; {given} was given")
+        if self.user_id is not None and self.history is not None:
+            raise PydanticCustomError("one_way", "give either user_id or history; both were given")
         return self
 
 
-class ItemAnswer(BaseModel):
-    """What is known of an item."""
-
-    item_id: int | str
-    title: str
-    year: int | None
-    genres: list[str]
-
-
-class Ranked(ItemAnswer):
-    """One item of a ranked list."""
-
-    rank: int
-    score: float = Field(description="the model's raw score; only the order has a meaning")
-
-
-class Recommended(Ranked):
-    """One recommended item."""
-
-    because: list[str] = Field(description="titles of the history that speak for it; empty unless asked for")
-
-
-class RecommendAnswer(BaseModel):
-    """A ranked list, and the way it came about."""
+class BatchRequest(Filtered):
+    """Several users of the data at once."""
 
     model_config = ConfigDict(
+        strict=True, json_schema_extra={"examples": [{"user_ids": [1, 2, 42], "top_k": 5, "genres": ["Drama"]}]}
+    )
+
+    user_ids: Annotated[list[UserId], Field(min_length=1, max_length=256)]
+    top_k: Annotated[int, Field(ge=1, le=100, description="how many items for each, best first")] = 10
+
+
+class SimilarQuery(Asked):
+    """The query string of ``GET /api/similar``."""
+
+    item_id: ItemId
+    top_k: TopK = 10
+
+
+class SimilarRequest(SimilarQuery):
+    """An item."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"item_id": 1, "top_k": 5}]})
+
+
+class MovieQuery(Asked):
+    """The query string of ``GET /api/movie``."""
+
+    movie_id: ItemId
+
+
+class MovieRequest(MovieQuery):
+    """An item."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"movie_id": 1}]})
+
+
+class SearchQuery(Asked):
+    """The query string of ``GET /api/search``."""
+
+    q: Annotated[str, Field(max_length=200, description="words of a title, of which any may be unfinished")]
+    top_k: Annotated[int, Field(ge=1, le=100)] = 10
+
+
+class SearchRequest(SearchQuery):
+    """What was typed."""
+
+    model_config = ConfigDict(strict=True, json_schema_extra={"examples": [{"q": "god fath", "top_k": 5}]})
+
+
+class NewItemRequest(Asked):
+    """An item that nobody has rated."""
+
+    model_config = ConfigDict(
+        strict=True,
         json_schema_extra={
-            "examples": [
-                {
-                    "path": "known user",
-                    "model": "lightgcn",
-                    "data": "ml-100k",
-                    "recommendations": [
-                        {
-                            "item_id": 50,
-                            "title": "Star Wars (1977)",
-                            "year": 1977,
-                            "genres": ["Action", "Sci-Fi"],
-                            "rank": 1,
-                            "score": 7.25,
-                            "because": ["Empire Strikes Back, The (1980)"],
-                        }
-                    ],
-                }
-            ]
-        }
+            "examples": [{"title": "A New One", "genres": ["Comedy", "Drama"], "year": 1998, "user_id": 42, "top_k": 5}]
+        },
     )
 
-    path: Literal["known user", "fold-in", "popular"] = Field(
-        description="`popular` is the answer to a history without anything liked in it"
-    )
-    model: str = Field(description="the plugin's name")
-    data: str = Field(description="the dataset's name")
-    recommendations: list[Recommended]
+    title: Text | None = Field(default=None, description="comes back as it is: the model does not read titles")
+    genres: Genres = []
+    year: Year | None = None
+    user_id: UserId | None = Field(default=None, description="for whom to score it as well")
+    top_k: TopK = 10
 
 
-class SimilarAnswer(BaseModel):
-    """The items most like one."""
+class ModelsRequest(BaseModel):
+    """Nothing."""
 
-    item: ItemAnswer = Field(description="the item that was meant")
-    model: str = Field(description="the plugin's name")
-    data: str = Field(description="the dataset's name")
-    similar: list[Ranked]
-
-
-class Health(BaseModel):
-    """What is being served."""
-
-    status: Literal["ok"] = "ok"
-    model: str
-    task: str
-    data: str
-    users: int
-    items: int
-    recflow: str = Field(description="recflow's version")
-
-
-class Problem(BaseModel):
-    """Why there is no answer."""
-
-    error: str = Field(examples=["There is no user 0 in this run's data; it has 943 users, such as 1, 2, 3."])
-
-
-class FieldProblem(BaseModel):
-    """What is wrong with one field."""
-
-    field: str = Field(examples=["history.0.rating"])
-    reason: str = Field(examples=["must be from 1 to 5, got 7"])
-
-
-class Unprocessable(Problem):
-    """What cannot be used in a request."""
-
-    error: str = Field(examples=["history.0.rating: must be from 1 to 5, got 7"])
-    fields: list[FieldProblem]
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})

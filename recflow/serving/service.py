@@ -1,6 +1,6 @@
-"""The BentoML service: loads one bundle in each worker and serves :mod:`recflow.serving.app`.
+"""The BentoML service: loads the bundles in each worker and serves :mod:`recflow.serving.app` behind its guard.
 
-``RECFLOW_BUNDLE`` names what is served, a run folder or a bundle; without it the newest run under ``runs/`` is.
+``RECFLOW_BUNDLE`` names what is served, see :mod:`recflow.serving.sources`; :mod:`recflow.serving.settings` the rest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import gc
 import logging
 import os
 from importlib import metadata
-from pathlib import Path
 
 import anyio.to_thread
 import bentoml
@@ -18,10 +17,13 @@ from bentoml.images import Image
 
 from recflow import __version__
 from recflow.errors import RecflowError
-from recflow.runs import Run, newest_run
-from recflow.serving.app import make_app
+from recflow.serving.app import endpoints, make_app
+from recflow.serving.guard import Guard
+from recflow.serving.models import Models
+from recflow.serving.settings import WORKERS, Settings
+from recflow.serving.sources import BUNDLE, CHECKED, find_bundles, join
+from recflow.serving.watch import log_as_json
 
-BUNDLE = "RECFLOW_BUNDLE"
 THREADS = 4  # of a worker; for more cores take more workers
 TORCH_INDEX = os.environ.get("RECFLOW_TORCH_INDEX", "")
 TORCH = metadata.version("torch").partition("+")[0]  # the one that is here, without the build's name
@@ -41,31 +43,13 @@ app = make_app()
 log = logging.getLogger("bentoml.recflow")
 
 
-def find_bundle() -> Path:
-    """The folder of the bundle to serve.
-
-    Raises:
-        RecflowError: If ``RECFLOW_BUNDLE`` is not set and there is no finished run.
-    """
-    named = os.environ.get(BUNDLE)
-    if named:
-        folder = Path(named)
-        return folder / "bundle" if Run(folder).finished else folder
-    newest = newest_run("runs")
-    if newest is None:
-        raise RecflowError(
-            f"There is nothing to serve: set {BUNDLE} to a run folder or to its bundle/, "
-            "or make a run by: recflow fit --plugin lightgcn"
-        )
-    log.info("%s is not set; serving the newest run, %s", BUNDLE, newest.path)
-    return newest.path / "bundle"
-
-
 @bentoml.service(
     name="recflow",
     image=IMAGE,
+    workers=int(os.environ.get(WORKERS, "")) if os.environ.get(WORKERS, "").isdecimal() else 1,  # check() says if wrong
     envs=[{"name": "OTEL_SDK_DISABLED", "value": "true"}],  # traces that nobody collects cost time
     logging={"access": {"enabled": False}},
+    metrics={"enabled": False},  # labelled by path, as whoever asks writes it; ours are at /metrics instead
     traffic={"timeout": 10},  # a request's context lives as long as this, answered or not: keep it short
 )
 @bentoml.asgi_app(app, path="/")
@@ -75,26 +59,30 @@ class Recommender:
     def __init__(self) -> None:
         import torch
 
-        from recflow.ranking.recommender import Recommender as Model
-
         # Requests share the cores already, and a product's threads wait by spinning: with the other of two cores busy,
         # a recommendation took 2.9 ms on one thread and 20-60 ms on two; with both free, the same on either.
         torch.set_num_threads(1)
-        model = Model.load(find_bundle())
-        model.recommend(model.catalog.user_id(0))  # the first request finds everything warm
-        app.state.recommender = model
+        models = Models.load(find_bundles()[0])
+        for served in models:  # the first request finds everything warm
+            model = served.recommender
+            model.recommend(model.catalog.user_id(0))
+            model.search("a")
+            _ = model.facts
+        app.state.models = models
+        log_as_json()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # which makes it static
     def check() -> None:
-        """Try the bundle once before any worker starts: a worker that fails is started again, for ever."""
+        """Try the bundles once before any worker starts: a worker that fails is started again, for ever."""
         try:
-            folder = find_bundle().resolve()
-            from recflow.ranking.bundle import load_bundle
-
-            load_bundle(folder)
+            Settings.read()
+            folders, why = find_bundles()
+            if os.environ.get(CHECKED) != join(folders):
+                Models.load(folders)
         except RecflowError as error:
             raise BentoMLException(str(error)) from error  # the one kind that BentoML prints on one line
-        os.environ[BUNDLE] = str(folder)  # all workers serve this one, whatever run ends meanwhile
+        log.info("Serving %s: %s", ", ".join(map(str, folders)), why)
+        os.environ[BUNDLE] = join(folders)  # all workers serve these, whatever is packaged or fitted meanwhile
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def settle(self) -> None:
@@ -108,3 +96,6 @@ class Recommender:
         gc.freeze()  # what start-up made stays
         gc.set_threshold(5_000, 20, 100)
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+
+
+Recommender.add_asgi_middleware(Guard, endpoints=endpoints(app))  # type: ignore[attr-defined]  # around BentoML's own routes, too

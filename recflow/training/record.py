@@ -21,6 +21,7 @@ from recflow.data.dataset import Dataset
 from recflow.ranking.bundle import save_bundle
 from recflow.ranking.catalog import Item
 from recflow.ranking.histories import Histories
+from recflow.ranking.newcomers import FEATURES, TakesNewItems
 from recflow.ranking.rankers import Ranker
 from recflow.runs import Run
 
@@ -55,6 +56,7 @@ def bundle_run(run: Run, data: Dataset, ranker: Ranker, metrics: Mapping[str, An
             "relevant_from": data.liked_from,
             "header": metrics["header"],
             "metrics": metrics.get("test") or metrics["val"],
+            **_feature_names(data, ranker),
         },
     )
 
@@ -120,6 +122,13 @@ def circumstances(seed: int, device: torch.device) -> dict[str, Any]:
         },
         "commit": _commit(),
     }
+
+
+def _feature_names(data: Dataset, ranker: Ranker) -> dict[str, list[str]]:
+    """Whoever serves a model that takes new items must know what their features are called."""
+    if data.item_features is None or not isinstance(ranker, TakesNewItems):
+        return {}
+    return {FEATURES: list(data.item_features.names)}
 
 
 def _plain(value: Any) -> Any:

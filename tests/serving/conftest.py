@@ -1,49 +1,54 @@
+import json
+import shutil
+import socket
+
 import pytest
-import torch
 
-from recflow.ranking.bundle import save_bundle
-from recflow.ranking.catalog import Item
-from recflow.ranking.histories import Histories
-from recflow.ranking.rankers import FactorRanker
 from recflow.ranking.recommender import Recommender
+from recflow.serving.models import Models, Served
+from tests.serving.made_up import HEADER, make_bundle
 
-NUM_USERS, NUM_ITEMS = 20, 60
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_store(tmp_path_factory):
+    """Nothing that a test packages goes into the user's model store, and nothing in that is served."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENTOML_HOME", str(tmp_path_factory.mktemp("bentoml")))
+        patch.setenv("BENTOML_DO_NOT_TRACK", "True")
+        patch.delenv("RECFLOW_BUNDLE", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory):
-    """Users 1 to 20 and items 100 to 159, of a factor model that nobody trained."""
-    folder = tmp_path_factory.mktemp("run") / "bundle"
-    generator = torch.Generator().manual_seed(0)
-    users = torch.arange(NUM_USERS).repeat_interleave(5)
-    items = torch.randint(NUM_ITEMS, (len(users),), generator=generator)
-    save_bundle(
-        folder,
-        plugin="lightgcn",
-        ranker=FactorRanker(
-            user_factors=torch.randn(NUM_USERS, 8, generator=generator),
-            item_factors=torch.randn(NUM_ITEMS, 8, generator=generator),
-            reg=0.1,
-        ),
-        histories=Histories.from_pairs(
-            users, items, NUM_USERS, NUM_ITEMS, torch.randint(1, 6, (len(users),), generator=generator).float()
-        ),
-        items=[
-            Item(item, 100 + item, f"Movie {item} <&> (19{item + 40})", 1940 + item, ("Drama",), NUM_ITEMS - item)
-            for item in range(NUM_ITEMS)
-        ],
-        user_ids=range(1, NUM_USERS + 1),
-        about={
-            "task": "ranking",
-            "rating_scale": [1.0, 5.0],
-            "relevant_from": 4.0,
-            "header": {"dataset": "made-up"},
-            "metrics": {},
-        },
-    )
-    return folder
+    return make_bundle(tmp_path_factory.mktemp("run") / "bundle", seed=0)
 
 
 @pytest.fixture(scope="session")
 def recommender(bundle):
     return Recommender.load(bundle)
+
+
+@pytest.fixture(scope="session")
+def models(recommender, tmp_path_factory):
+    """Two models side by side."""
+    other = Recommender.load(make_bundle(tmp_path_factory.mktemp("other") / "bundle", seed=1, plugin="bpr-mf"))
+    return Models([Served("lightgcn", recommender), Served("bpr-mf", other)])
+
+
+@pytest.fixture(scope="session")
+def finished(bundle, tmp_path_factory):
+    """A finished run of the bundle."""
+    run = tmp_path_factory.mktemp("finished")
+    shutil.copytree(bundle, run / "bundle")
+    (run / "config.yaml").write_text("model:\n  embedding_dim: 8\n")
+    metrics = {"plugin": "lightgcn", "task": "ranking", "header": HEADER, "test": {"ndcg@10": 0.25, "hit@10": 0.5}}
+    metrics |= {"baselines": {"popularity": {"ndcg@10": 0.125, "hit@10": 0.75}}, "best_epoch": 3, "epochs": 5}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    return run
+
+
+@pytest.fixture
+def port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]

@@ -1,4 +1,3 @@
-import html
 import os
 import re
 import subprocess
@@ -10,12 +9,12 @@ from fastapi.testclient import TestClient
 from pydantic import BaseModel
 
 from recflow.errors import RecflowError
-from recflow.serving.app import make_app
+from recflow.serving.app import WEB, make_app
 
 
 @pytest.fixture(scope="module")
-def client(recommender):
-    return TestClient(make_app(recommender))
+def client(models):
+    return TestClient(make_app(models))
 
 
 def refusal(response):
@@ -44,7 +43,8 @@ class TestRecommend:
             "item_id": best.item.item_id,
             "title": best.item.title,
             "year": best.item.year,
-            "genres": ["Drama"],
+            "genres": list(best.item.genres),
+            "popularity": best.item.popularity,
             "score": pytest.approx(best.score),
             "because": [],
         }
@@ -82,6 +82,61 @@ class TestRecommend:
         assert answer["path"] == "popular"
         first = 100 + len(history)
         assert [found["item_id"] for found in answer["recommendations"]] == [first, first + 1]
+        assert [found["score"] for found in answer["recommendations"]] == [None, None]  # no model was asked
+        assert answer["recommendations"][0]["popularity"] == 60 - len(history)
+
+    def test_nobody_in_particular_gets_what_is_popular(self, client):
+        got = client.get("/api/recommend?top_k=2").json()
+        assert got["path"] == "popular"
+        assert client.post("/recommend", json={"top_k": 2}).json() == got
+
+    @pytest.mark.parametrize("who", [{"user_id": 3}, {"history": [{"item": 105}]}, {}])
+    def test_filters_leave_all_k_that_fit(self, client, who):
+        wishes = {"genres": ["comedy"], "exclude_genres": ["Drama"], "year_from": 1950, "year_to": 1990}
+        body = {**who, **wishes, "exclude": [111, "Movie 16 <&>"], "top_k": 60}
+        answer = client.post("/recommend", json=body).json()
+        found = {item["item_id"] for item in answer["recommendations"]}
+        fitting = {item for item in range(110, 151) if item % 5 == 1} - {111, 116}
+        seen = fitting - {
+            item["item_id"] for item in client.post("/recommend", json={**who, "top_k": 60}).json()["recommendations"]
+        }
+        assert found == fitting - seen
+        assert len(found) >= 3
+
+    def test_get_filters_as_post_does(self, client):
+        query = "user_id=3&genres=Comedy&genres=Sci-Fi&year_from=1950&exclude=111&diversity=0.5"
+        body = {"user_id": 3, "genres": ["Comedy", "Sci-Fi"], "year_from": 1950, "exclude": [111], "diversity": 0.5}
+        assert client.get(f"/api/recommend?{query}").json() == client.post("/recommend", json=body).json()
+
+    def test_diversity_changes_the_list_and_keeps_its_first(self, client):
+        plain, varied = (
+            [
+                found["item_id"]
+                for found in client.get(f"/api/recommend?user_id=3&diversity={d}").json()["recommendations"]
+            ]
+            for d in (0, 0.9)
+        )
+        assert plain[0] == varied[0]
+        assert plain != varied
+        assert len(set(varied)) == 10
+
+    def test_the_other_model_answers_when_asked(self, client, models):
+        answer = client.get("/api/recommend?user_id=3&top_k=5&model=bpr-mf").json()
+        expected = models.get("bpr-mf").recommender.recommend(3, 5).recommendations
+        assert answer["model"] == "bpr-mf"
+        assert [found["item_id"] for found in answer["recommendations"]] == [found.item.item_id for found in expected]
+        assert client.get("/api/recommend?user_id=3&top_k=5").json()["model"] == "lightgcn"
+
+    def test_many_users_get_what_each_gets_alone(self, client):
+        body = {"user_ids": [7, "3", 7], "top_k": 4, "genres": ["Drama"]}
+        answer = client.post("/batch_recommend", json=body).json()
+        assert [user["user_id"] for user in answer["users"]] == [7, 3, 7]
+        for user in answer["users"]:
+            alone = client.get(f"/api/recommend?user_id={user['user_id']}&top_k=4&genres=Drama").json()
+            assert user["path"] == alone["path"] == "known user"
+            assert [found["item_id"] for found in user["recommendations"]] == [
+                found["item_id"] for found in alone["recommendations"]
+            ]
 
     def test_eight_threads_get_what_one_gets(self, client):
         bodies = [{"user_id": user} for user in range(1, 21)]
@@ -97,7 +152,13 @@ class TestSimilar:
         by_id = client.get("/api/similar", params={"item_id": 109, "top_k": 5}).json()
         by_title = client.get("/api/similar", params={"item_id": "movie 9 <&>", "top_k": 5}).json()
         assert by_id == by_title
-        assert by_id["item"] == {"item_id": 109, "title": "Movie 9 <&> (1949)", "year": 1949, "genres": ["Drama"]}
+        assert by_id["item"] == {
+            "item_id": 109,
+            "title": "Movie 9 <&> (1949)",
+            "year": 1949,
+            "genres": [],
+            "popularity": 51,
+        }
         expected = recommender.similar(109, 5)[1]
         assert [found["item_id"] for found in by_id["similar"]] == [found.item.item_id for found in expected]
         assert [found["rank"] for found in by_id["similar"]] == [1, 2, 3, 4, 5]
@@ -112,6 +173,10 @@ class TestProblems:
             ("/api/recommend?user_id=" + "9" * 30, None, "There is no user"),
             ("/api/similar?item_id=7", None, "There is no item"),
             ("/recommend", {"user_id": "nobody"}, "There is no user 'nobody'"),
+            ("/batch_recommend", {"user_ids": [1, "nobody"]}, "There is no user 'nobody'"),
+            ("/recommend", {"user_id": 1, "exclude": [7]}, "There is no item"),
+            ("/api/movie?movie_id=7", None, "There is no item"),
+            ("/api/recommend?user_id=1&model=x", None, "There is no model 'x'; served are: lightgcn, bpr-mf."),
             ("/recommend", {"history": [{"item": "Movie 9 <& (1949)"}]}, "did you mean 'Movie 9 <&> (1949)'"),
         ],
     )
@@ -128,7 +193,12 @@ class TestProblems:
             ("recommend?user_id=1&top_k=1001", "top_k", "less than or equal to 1000"),
             ("recommend?user_id=1&top_k=ten", "top_k", "valid integer"),
             ("recommend?user_id=1&topk=3", "topk", "there is no such field"),
-            ("recommend", "user_id", "required"),
+            ("recommend?year_from=2000&year_to=1990", "body", "year_from 2000 is after year_to 1990"),
+            ("recommend?diversity=1.5", "diversity", "less than or equal to 1"),
+            ("recommend?diversity=nan", "diversity", "finite"),
+            ("recommend?genres=Comedi", "genres.0", "did you mean 'Comedy'?"),
+            ("search?q=" + "x" * 201, "q", "at most 200"),
+            ("search?q=a&top_k=101", "top_k", "less than or equal to 100"),
             ("recommend?user_id=", "user_id", "1 to 500"),
             ("recommend?user_id=" + "x" * 501, "user_id", "1 to 500"),
             ("similar?item_id=101&reasons=true", "reasons", "there is no such field"),
@@ -142,8 +212,10 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("body", "field", "reason"),
         [
-            ({}, "body", "neither"),
-            ({"user_id": None}, "body", "neither"),
+            ({"diversity": "0.5"}, "diversity", "valid number"),
+            ({"genres": "Comedy"}, "genres", "valid list"),
+            ({"exclude_genres": ["Comedy", "Western"]}, "exclude_genres.1", "There is no genre 'Western'"),
+            ({"exclude": [1] * 1001}, "exclude", "at most 1000"),
             ({"user_id": 1, "history": []}, "body", "both"),
             ({"user_id": 1, "top_k": 0}, "top_k", "greater than or equal to 1"),
             ({"user_id": 1, "top_k": "3"}, "top_k", "valid integer"),
@@ -194,18 +266,37 @@ class TestProblems:
         assert response.status_code == 422
         assert response.json() == {"error": "This model has no notion of similar items.", "fields": []}
 
-    def test_a_validation_error_of_our_own_is_not_the_clients(self, recommender, monkeypatch):
+    @pytest.mark.parametrize(
+        ("body", "field", "reason"),
+        [
+            ({"user_ids": []}, "user_ids", "at least 1"),
+            ({"user_ids": [1] * 257}, "user_ids", "at most 256"),
+            ({"user_ids": [1], "top_k": 101}, "top_k", "less than or equal to 100"),
+        ],
+    )
+    def test_a_batch_is_bounded(self, client, body, field, reason):
+        name, why = refusal(client.post("/batch_recommend", json=body))
+        assert name == field
+        assert reason in why
+
+    @pytest.mark.parametrize("text", ["[" * 100_000, '{"user_id": ' + "9" * 10_000 + "}"])
+    def test_a_body_that_strains_the_reader_is_refused(self, client, text):
+        response = client.post("/recommend", content=text, headers={"Content-Type": "application/json"})
+        assert response.status_code in {400, 422}
+        assert "error" in response.json()
+
+    def test_a_validation_error_of_our_own_is_not_the_clients(self, models, recommender, monkeypatch):
         class Strict(BaseModel):
             number: int
 
         monkeypatch.setattr(recommender, "recommend", lambda *_, **__: Strict(number="no"))
-        response = TestClient(make_app(recommender), raise_server_exceptions=False).get("/api/recommend?user_id=1")
+        response = TestClient(make_app(models), raise_server_exceptions=False).get("/api/recommend?user_id=1")
         assert response.status_code == 500
         assert set(response.json()) == {"error"}
         assert "number" not in response.text
 
     def test_no_such_method(self, client):
-        response = client.get("/recommend")
+        response = client.delete("/recommend")
         assert response.status_code == 405
         assert response.json() == {"error": "Method Not Allowed"}
 
@@ -220,24 +311,73 @@ def test_health_says_what_is_served(client):
         "data": "made-up",
         "users": 20,
         "items": 60,
+        "models": ["lightgcn", "bpr-mf"],
     }
 
 
-def test_every_link_of_the_index_works_and_no_other_host_is_named(client):
-    pages = [client.get("/").text, client.get("/docs").text]
-    assert not any("//" in re.sub(r"<!--.*?-->|// .*", "", page) for page in pages)
-    links = [html.unescape(link) for link in re.findall(r'href="([^"]+)"', pages[0])]
-    assert len(links) == 5
-    assert all(client.get(f"/{link}").status_code == 200 for link in links)
-    assert "Movie 0 &lt;&amp;&gt;" in pages[0]
+def test_search_finds_titles_as_they_are_typed(client):
+    got = client.get("/api/search", params={"q": "MOV 5", "top_k": 3}).json()
+    assert [item["title"] for item in got["items"]] == [f"Movie {n} <&> (19{n + 40})" for n in (5, 50, 51)]
+    assert client.post("/search", json={"q": "MOV 5", "top_k": 3}).json() == got
+    assert client.get("/api/search?q=").json()["items"] == []
 
 
-def test_the_openapi_page_lists_every_route_with_its_problems(client):
+def test_a_movie_by_id_and_by_title(client):
+    got = client.get("/api/movie?movie_id=101").json()
+    assert got["item"] == {
+        "item_id": 101,
+        "title": "Movie 1 <&> (1941)",
+        "year": 1941,
+        "genres": ["Comedy"],
+        "popularity": 59,
+    }
+    assert client.post("/movie", json={"movie_id": "movie 1 <&>"}).json() == got
+    assert client.post("/api/movie", json={"movie_id": 101}).json() == got
+
+
+def test_models_says_what_is_served_and_how_good_it_is(client):
+    first, second = client.get("/api/models").json()["models"]
+    assert [first["model"], first["default"], second["model"], second["default"]] == ["lightgcn", True, "bpr-mf", False]
+    assert first["metrics"] == {"ndcg@10": 0.25}
+    assert first["trained_on"]["split"] == "ratio 8:1:1 per user, random, seed 42"
+    assert first["genres"] == ["Comedy", "Drama", "Sci-Fi"]
+    assert first["years"] == [1940, 1999]
+    assert (first["histories"], first["new_items"], first["heeds_ratings"]) == (True, False, True)
+    assert client.post("/models", json={}).json()["models"] == [first, second]
+
+
+def test_a_new_item_is_refused_by_a_model_that_knows_no_features(client):
+    response = client.post("/new_item", json={"title": "New", "genres": ["Comedy"]})
+    assert response.status_code == 422
+    assert "knows items by their ratings alone" in response.json()["error"]
+
+
+def test_no_page_names_another_host(client):
+    page = client.get("/").text
+    files = re.findall(r'(?:href|src)="(web/[^"]+)"', page + client.get("/docs").text)
+    scripts = {f"web/{name}" for file in WEB.glob("*.js") for name in re.findall(r'from "./([^"]+)"', file.read_text())}
+    served = {name: client.get(f"/{name}") for name in {*files, *scripts}}
+    assert len(served) == len([file for file in WEB.iterdir() if file.suffix != ".html"])
+    assert all(response.status_code == 200 for response in served.values())
+    for text in (page, client.get("/docs").text, *(response.text for response in served.values())):
+        assert not re.search(r"(?<!xmlns=\")https?://(?!www.w3.org/2000/svg)", text)
+        assert "style=" not in text  # which the policy would not allow
+
+
+def test_the_openapi_page_lists_every_route_with_its_problems_and_examples(client):
     paths = client.get("/openapi.json").json()["paths"]
-    assert set(paths) == {"/api/recommend", "/api/similar", "/api/health", "/recommend"}
-    assert set(paths["/recommend"]["post"]["responses"]) == {"200", "404", "422"}
+    posts = {"recommend", "similar", "search", "movie", "batch_recommend", "new_item", "models"}
+    gets = {"recommend", "similar", "search", "movie", "models", "health"}
+    assert set(paths) == {f"/{name}" for name in posts} | {f"/api/{name}" for name in gets}
+    assert set(paths["/recommend"]["post"]["responses"]) == {"200", "400", "401", "404", "413", "422", "503"}
     names = {parameter["name"] for parameter in paths["/api/recommend"]["get"]["parameters"]}
-    assert names == {"user_id", "top_k", "reasons"}
+    assert {"user_id", "top_k", "reasons", "genres", "year_from", "diversity", "model"} <= names
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    for name in posts - {"models"}:
+        body = paths[f"/{name}"]["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"]
+        for example in schemas[body.rpartition("/")[2]]["examples"]:
+            sent = client.post(f"/{name}", json=example)
+            assert sent.status_code in {200, 404} or "ratings alone" in sent.text  # they are of other data
 
 
 def test_the_service_imports_nothing_that_training_needs(bundle):

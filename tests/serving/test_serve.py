@@ -1,6 +1,6 @@
 """The real thing: BentoML in a process of its own, asked over a socket."""
 
-import contextlib
+import json
 import os
 import shutil
 import signal
@@ -8,80 +8,18 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
 from recflow.cli import main
-
-ROOT = Path(__file__).parents[2]
-PATIENCE = 60  # seconds; a quiet machine needs three
+from tests.serving.processes import PATIENCE, bentoml_serve, server
 
 
-@pytest.fixture(scope="module")
-def finished(bundle, tmp_path_factory):
-    run = tmp_path_factory.mktemp("finished")
-    shutil.copytree(bundle, run / "bundle")
-    (run / "config.yaml").write_text("{}\n")
-    (run / "metrics.json").write_text("{}\n")
-    return run
-
-
-@contextlib.contextmanager
-def server(command, port, tmp_path, **environment):
-    """A process group that serves; it is ended by the Ctrl-C of a terminal, and must then leave nobody behind."""
-    log = tmp_path / "log.txt"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "BENTOML_DO_NOT_TRACK": "True", **environment},
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{url}/readyz").status_code == 200:
-                    break
-            time.sleep(0.1)
-        yield url, log
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(PATIENCE)
-        with pytest.raises(ProcessLookupError):
-            os.killpg(process.pid, 0)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-@pytest.fixture
-def port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
-
-
-def test_bentoml_serves_the_service(bundle, recommender, port, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "bentoml",
-        "serve",
-        "service:Recommender",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
+def test_bentoml_serves_the_service(bundle, finished, recommender, port, tmp_path):
     with (
-        server(command, port, tmp_path, RECFLOW_BUNDLE=str(bundle)) as (url, log),
+        server(bentoml_serve(port), port, tmp_path, RECFLOW_BUNDLE=f"{bundle},{finished}") as (url, log, _),
         httpx.Client(base_url=url) as client,
     ):
         got = client.get("/api/recommend?user_id=3&top_k=4").json()
@@ -97,12 +35,22 @@ def test_bentoml_serves_the_service(bundle, recommender, port, tmp_path):
         refused = client.post("/recommend", json={"user_id": 3, "top_k": 0})
         assert (refused.status_code, refused.json()["fields"][0]["field"]) == (422, "top_k")
 
-        assert "lightgcn on made-up" in client.get("/").text  # not BentoML's own page
-        assert "openapi.json" in client.get("/docs").text
+        assert "web/main.js" in client.get("/").text  # not BentoML's own page
+        assert "web/docs.js" in client.get("/docs").text
         assert client.get("/static_content/swagger-ui-bundle.js").status_code == 200  # which that page needs
         for listing in ("/openapi.json", "/docs.json"):
             assert {"/recommend", "/api/recommend", "/api/similar"} <= set(client.get(listing).json()["paths"])
-        assert client.get("/metrics").status_code == 200
+        assert [one["default"] for one in client.get("/api/models").json()["models"]] == [True, False]
+
+        for number in range(100):  # a scanner
+            assert client.get(f"/{number}/wp-login.php").status_code == 404
+        metrics = client.get("/metrics").text
+        assert 'recflow_recommendations_total{model="lightgcn@' in metrics
+        assert 'recflow_requests_total{endpoint="other",status="404"} 100.0' in metrics
+        assert "wp-login" not in metrics
+        assert len(metrics) < 100_000
+        assert client.get("/docs.json").headers["X-Content-Type-Options"] == "nosniff"  # BentoML's own routes, too
+        assert client.post("/recommend", content=(b"x" * 1000 for _ in range(2000))).status_code == 413
         assert "Traceback" not in log.read_text()
 
 
@@ -120,25 +68,96 @@ def test_recflow_serve_serves_a_run(finished, port, tmp_path):
         "--port",
         str(port),
     ]
-    with server(command, port, tmp_path) as (url, log):
+    with server(command, port, tmp_path) as (url, log, _):
         assert httpx.get(f"{url}/api/health").json()["data"] == "made-up"
         assert f"curl 'http://127.0.0.1:{port}/api/recommend?user_id=1&top_k=5'" in log.read_text()
     assert "Traceback" not in log.read_text()
 
 
-def test_bentoml_without_a_model_stops_with_one_line(tmp_path):
-    environment = {name: value for name, value in os.environ.items() if name != "RECFLOW_BUNDLE"}
-    done = subprocess.run(
-        [sys.executable, "-m", "bentoml", "serve", "recflow.serving.service:Recommender", "--port", "0"],
-        cwd=tmp_path,
-        env={**environment, "BENTOML_DO_NOT_TRACK": "True"},
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
+def test_what_is_under_way_is_answered_before_the_service_stops(bundle, port, tmp_path):
+    body = b'{"user_id": 3, "top_k": 4}'
+    head = (
+        f"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
-    assert "set RECFLOW_BUNDLE to a run folder" in done.stderr
+    with (
+        server(bentoml_serve(port), port, tmp_path, RECFLOW_BUNDLE=str(bundle)) as (_, log, leader),
+        socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as caller,
+    ):
+        caller.sendall(head.encode() + body[:10])
+        time.sleep(0.5)  # until the worker has begun to read it
+        os.kill(leader, signal.SIGTERM)
+        time.sleep(0.5)
+        caller.sendall(body[10:])
+        answer = b""
+        while piece := caller.recv(65536):
+            answer += piece
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.count(b'"rank"') == 4
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_rush_is_sent_away_quickly_and_the_service_recovers(bundle, port, tmp_path):
+    key = {"X-API-Key": "a-long-enough-key"}
+    settings = {"RECFLOW_MAX_IN_FLIGHT": "1", "RECFLOW_API_KEY": key["X-API-Key"], "RECFLOW_LOG_REQUESTS": "1"}
+    with (
+        server(bentoml_serve(port), port, tmp_path, RECFLOW_BUNDLE=str(bundle), **settings) as (url, log, _),
+        httpx.Client(base_url=url, headers=key) as client,
+    ):
+        assert httpx.get(f"{url}/api/models").status_code == 401
+        assert httpx.get(f"{url}/api/health").status_code == 200
+        body = {"history": [{"item": 100 + item, "rating": 5} for item in range(50)], "reasons": True, "top_k": 60}
+        with ThreadPoolExecutor(16) as pool:
+            statuses = list(pool.map(lambda _: client.post("/recommend", json=body).status_code, range(100)))
+        assert set(statuses) == {200, 503}
+        assert client.post("/recommend", json=body).status_code == 200
+        logged = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        assert {"endpoint": "/recommend", "paths": {"fold-in": 1}}.items() <= logged[-1].items()
+        assert "Movie" not in log.read_text()
+
+
+class TestBentoMLRefuses:
+    """What cannot be served stops the start, with one line."""
+
+    def one_line(self, tmp_path, **environment):
+        done = subprocess.run(
+            [sys.executable, "-m", "bentoml", "serve", "recflow.serving.service:Recommender", "--port", "0"],
+            cwd=tmp_path,
+            env={**os.environ, "BENTOML_HOME": str(tmp_path / "store"), **environment},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert done.returncode == 1
+        assert len(done.stderr.splitlines()) == 1, done.stderr
+        return done.stderr
+
+    def test_nothing_to_serve(self, tmp_path):
+        assert "set RECFLOW_BUNDLE to a run folder" in self.one_line(tmp_path)
+
+    @pytest.mark.parametrize(
+        ("damage", "sentence"),
+        [
+            (
+                lambda b: (b / "weights.safetensors").write_bytes((b / "weights.safetensors").read_bytes()[:-9]),
+                "cut short",
+            ),
+            (
+                lambda b: (b / "bundle.json").write_text(
+                    (b / "bundle.json").read_text().replace('"format_version": 1', '"format_version": 2')
+                ),
+                "is of bundle format 2",
+            ),
+        ],
+        ids=["truncated", "newer"],
+    )
+    def test_a_bundle_that_is_not_as_it_was_written(self, bundle, tmp_path, damage, sentence):
+        shutil.copytree(bundle, tmp_path / "bundle")
+        damage(tmp_path / "bundle")
+        assert sentence in self.one_line(tmp_path, RECFLOW_BUNDLE="bundle")
+
+    def test_a_setting_that_cannot_be_used(self, bundle, tmp_path):
+        line = self.one_line(tmp_path, RECFLOW_BUNDLE=str(bundle), RECFLOW_MAX_BODY="1 MB")
+        assert "RECFLOW_MAX_BODY must be a whole number above 0, got '1 MB'" in line
 
 
 class TestMistakes:
