@@ -87,18 +87,25 @@ def _colour(board: Leaderboard, name: str) -> str:
 
 
 def _label_apart(axes: Axes, points: list[tuple[float, float, str]]) -> None:
-    """Names beside their points, moved up or down where two would lie upon each other."""
+    """Names beside their points: where there is room, on neither a point nor another name."""
     figure = axes.get_figure(root=True)
     assert figure is not None
     figure.canvas.draw()
-    taken: list[tuple[float, float, float]] = []
-    for seconds, value, name in points:
-        left, y = axes.transData.transform((seconds, value))
-        right, shift = left + 11 * len(name) + 14, 0.0
-        while any(abs(y + shift - row) < 20 and left < end and right > begin for begin, end, row in taken):
-            shift = -shift if shift > 0 else -shift + 10
-        taken.append((left, right, y + shift))
-        _beside(axes, name, (seconds, value), (7, shift * 72 / figure.dpi))
+    places = [axes.transData.transform((seconds, value)) for seconds, value, _ in points]
+    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
+    for (x, y), (seconds, value, name) in zip(places, points, strict=True):
+        width, height = 11 * len(name), 20
+        sides = [(12, 0), (-12 - width, 0), (-width / 2, 22), (-width / 2, -22), (12, 22), (12, -22)]
+        sides += [(-12 - width, 22), (-12 - width, -22), *((12, 22 * step) for step in (2, -2, 3, -3, 4, -4))]
+        boxes = [(x + dx, y + dy - height / 2, x + dx + width, y + dy + height / 2) for dx, dy in sides]
+        free = [place for place, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)]
+        chosen = free[0] if free else 0
+        taken.append(boxes[chosen])
+        _beside(axes, name, (seconds, value), (sides[chosen][0] * 72 / figure.dpi, sides[chosen][1] * 72 / figure.dpi))
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _beside(axes: Axes, text: str, point: tuple[float, float], points_away: tuple[float, float]) -> None:
