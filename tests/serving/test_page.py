@@ -18,7 +18,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 FLAGS += ["--disable-component-update", "--disable-sync"]
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None and not os.environ.get("CI"), reason="there is no Chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None and not os.environ.get("RECFLOW_NEEDS_CHROMIUM"), reason="there is no Chromium"
+)
 
 
 @pytest.fixture(scope="module")
