@@ -19,7 +19,8 @@ import recflow
 from recflow.data.dataset import config_of, prepare
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
-from recflow.tuning.plan import make_plan
+from recflow.tuning.plan import configure_on, make_plan
+from recflow.tuning.run import prepared_data
 from recflow.tuning.storage import quiet_optuna
 from recflow.tuning.study import begin_study, open_study
 from recflow.tuning.trials import UNTUNED
@@ -208,6 +209,16 @@ class TestTrials:
         runs = [recflow.Run(done.folder / "trials" / f"{number:04d}") for number in range(2)]
         assert [run.config["data"]["batch_size"] for run in runs] == [256, 512]
         assert runs[0].metrics["val"] != runs[1].metrics["val"]
+
+    def test_a_fixed_batch_size_is_the_one_that_is_trained_with_here_and_by_workers(self, tmp_path):
+        args = ["--plugin=lightgcn", SMALL, f"--runs_dir={tmp_path}", "--data.batch_size=512"]
+        plan, data = make_plan(args, search={"data.batch_size": 64})
+        assert (data.batch_size, data.config.batch_size) == (64, 64)
+        study = begin_study(plan, tmp_path, None, 1)
+        assert prepared_data(study).batch_size == yaml.safe_load(plan.base)["data"]["batch_size"] == 64
+        again = configure_on(data, [f"--config={study.folder / 'base.yaml'}", "--data.batch_size=32"])
+        assert again.datamodule.dataset.batch_size == again.config["data"]["batch_size"] == 32
+        assert data.batch_size == 64
 
     def test_cmaes_draws_the_same_from_the_same_seed(self, tmp_path):
         about = {"sampler": "cmaes", "trials": 3, "search": {"model.embedding_dim": 4}}
