@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import Timeout
 from optuna.trial import FrozenTrial, TrialState
 
 from recflow import registry
@@ -55,11 +57,22 @@ class Finished:
 
 
 def finish(study: Study, data: Dataset) -> Finished:
-    """Test the winner and the untuned model, and write all files.
+    """Test the winner and the untuned model, and write all files; one process at a time.
 
     Raises:
         RecflowError: If no trial came to its end.
     """
+    with study.lock():
+        return _finish(study, data)
+
+
+def write_down_broken_off(study: Study) -> None:
+    """Write what is known of a study that was interrupted, unless another process is about to."""
+    with suppress(Timeout), study.lock().acquire(timeout=0):
+        write_down(study, pictures=False)
+
+
+def _finish(study: Study, data: Dataset) -> Finished:
     trials = study.trials
     winner = choose_winner(trials, study.optuna().directions)
     if winner is None:

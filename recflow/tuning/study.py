@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
@@ -74,8 +75,16 @@ class Study:
     def _every(self) -> list[FrozenTrial]:
         return self.storage.get_all_trials(self.storage.get_study_id_from_name(self.plan.name), deepcopy=False)
 
+    def lock(self) -> FileLock:
+        """Held by whoever ends the study or changes how much is to be run: the next one waits, and finds it done."""
+        return FileLock(self.folder / ".finish.lock")
+
     def more(self, trials: int | None) -> None:
         """Let trials wait, this many in all; without a number, all of a grid, or as many as there is time for."""
+        with self.lock():
+            self._more(trials)
+
+    def _more(self, trials: int | None) -> None:
         queue = self.queue
         waiting = queue.waiting()
         grid = self.plan.sampler == "grid"

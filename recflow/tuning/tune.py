@@ -8,7 +8,7 @@ from rich.console import Console
 
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
-from recflow.tuning.finish import Finished, finish, write_down
+from recflow.tuning.finish import Finished, finish, write_down_broken_off
 from recflow.tuning.interrupts import noticed_interrupts
 from recflow.tuning.run import Crew, prepared_data, run_here
 from recflow.tuning.space import decode, describe
@@ -61,7 +61,7 @@ def tune(
             return finish(study, data or prepared_data(study))
         except KeyboardInterrupt:
             queue.rescue()  # of workers that had to be killed
-            write_down(study, pictures=False)
+            write_down_broken_off(study)
             _tell_how_to_go_on(study, console)
             raise
 

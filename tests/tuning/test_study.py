@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -19,8 +21,9 @@ import recflow
 from recflow.data.dataset import config_of, prepare
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
+from recflow.tuning.finish import _promote, finish, write_down_broken_off
 from recflow.tuning.plan import configure_on, make_plan
-from recflow.tuning.run import prepared_data
+from recflow.tuning.run import prepared_data, run_here
 from recflow.tuning.storage import quiet_optuna
 from recflow.tuning.study import begin_study, open_study
 from recflow.tuning.trials import UNTUNED
@@ -142,6 +145,31 @@ class TestFinished:
         assert going_on.tested[0] == first.winner.number
         again = tune(open_study("ease-sample", tmp_path))
         assert again.tested == going_on.tested, "nothing was left to run, and the test part is not read again"
+
+    def test_of_two_that_end_a_study_the_second_waits_and_finds_it_done(self, tmp_path, monkeypatch):
+        plan, data = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        study = begin_study(plan, tmp_path, None, 2)
+        run_here(study, data, float("inf"), lambda: None)
+        made = []
+
+        def promote(*args):
+            made.append(args[3])
+            time.sleep(0.3)
+            return _promote(*args)
+
+        monkeypatch.setattr("recflow.tuning.finish._promote", promote)
+        with ThreadPoolExecutor(2) as pool:
+            ends = list(pool.map(lambda _: finish(open_study("ease-sample", tmp_path), data), range(2)))
+        assert made == ["default", "best"]
+        assert ends[0].best.metrics == ends[1].best.metrics
+        with study.lock():
+            write_down_broken_off(study)
+            waits = threading.Thread(target=lambda: open_study("ease-sample", tmp_path).more(1))
+            waits.start()
+            time.sleep(0.3)
+            assert study.queue.unfinished() == 0
+        waits.join()
+        assert study.queue.unfinished() == 1
 
     def test_a_name_is_taken_once(self, finished, root):
         with pytest.raises(RecflowError, match="--resume ease-sample"):
