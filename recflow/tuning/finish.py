@@ -19,7 +19,7 @@ from recflow.tuning.boards import log_missing
 from recflow.tuning.pictures import draw_pictures
 from recflow.tuning.plan import Plan
 from recflow.tuning.report import summary, write_best_config, write_trials
-from recflow.tuning.run import leaders
+from recflow.tuning.run import losers
 from recflow.tuning.study import STUDY, Study
 from recflow.tuning.trials import UNTUNED, fit_with, strip, trial_folder
 from recflow.tuning.winner import choose_winner
@@ -88,7 +88,7 @@ def _finish(study: Study, data: Dataset) -> Finished:
         _promote(study, data, winner, BEST)
         tested = (*(number for number in tested if number != winner.number), winner.number)
     if not study.plan.keep_checkpoints:
-        strip(study.folder, leaders(study))
+        strip(study.folder, losers(study))
     write_best_config(study, winner)
     log_missing(study.folder, trials, study.plan)
     write_down(study, pictures=True, tested=tested)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.trial import TrialState
 
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
@@ -46,17 +47,22 @@ def trial_runner(study: Study, data: Dataset) -> Callable[[optuna.Study, optuna.
         run_trial(own, trial, study.plan, data, study.folder)
         log_trial(study.folder, study.storage.get_trial(trial._trial_id), study.plan)
         if not study.plan.keep_checkpoints:
-            strip(study.folder, leaders(study))
+            strip(study.folder, losers(study))
 
     return run
 
 
-def leaders(study: Study) -> set[int]:
-    """The trials whose weights are still needed: those that may win, the untuned one, and those that run."""
-    trials = study.trials
-    untuned = {trial.number for trial in trials if UNTUNED in trial.user_attrs}
-    running = {trial.number for trial in trials if trial.state == optuna.trial.TrialState.RUNNING}
-    return {trial.number for trial in front(trials, study.optuna().directions)} | untuned | running
+def losers(study: Study) -> set[int]:
+    """The trials whose weights nobody needs any more; one that begins only now is none of them."""
+    trials = study.every
+    leading = {trial.number for trial in front(trials, study.optuna().directions)}
+    return {
+        trial.number
+        for trial in trials
+        if trial.state.is_finished()
+        and trial.number not in leading
+        and (UNTUNED not in trial.user_attrs or trial.state != TrialState.COMPLETE)
+    }
 
 
 def run_here(study: Study, data: Dataset, deadline: float, after: Callable[[], None]) -> None:

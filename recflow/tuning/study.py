@@ -64,15 +64,16 @@ class Study:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials, but those that were broken off and are tried again under another number."""
-        return [trial for trial in self._every if not trial.user_attrs.get(AGAIN)]
+        return [trial for trial in self.every if not trial.user_attrs.get(AGAIN)]
 
     @property
     def lost(self) -> list[FrozenTrial]:
         """The trials that were broken off from outside, and are tried again under another number."""
-        return [trial for trial in self._every if trial.user_attrs.get(AGAIN) and REASON in trial.user_attrs]
+        return [trial for trial in self.every if trial.user_attrs.get(AGAIN) and REASON in trial.user_attrs]
 
     @property
-    def _every(self) -> list[FrozenTrial]:
+    def every(self) -> list[FrozenTrial]:
+        """All trials, as the storage has them at one moment."""
         return self.storage.get_all_trials(self.storage.get_study_id_from_name(self.plan.name), deepcopy=False)
 
     def lock(self) -> FileLock:

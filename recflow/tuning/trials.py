@@ -6,7 +6,7 @@ import copy
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +132,11 @@ def fit_with(
     return run
 
 
-def strip(folder: Path, numbers: set[int]) -> None:
-    """Take the weights of all trials but some: numbers, settings and curves stay."""
-    for own in (folder / "trials").glob("[0-9]*"):
-        if own.is_dir() and int(own.name) not in numbers:
-            for name in _WEIGHTS:
-                shutil.rmtree(own / name, ignore_errors=True)
+def strip(folder: Path, numbers: Iterable[int]) -> None:
+    """Take the weights of some trials: numbers, settings and curves stay."""
+    for number in numbers:
+        for name in _WEIGHTS:
+            shutil.rmtree(trial_folder(folder, number) / name, ignore_errors=True)
 
 
 def draw(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:

@@ -23,11 +23,12 @@ from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
 from recflow.tuning.finish import _promote, finish, write_down_broken_off
 from recflow.tuning.plan import configure_on, make_plan
-from recflow.tuning.run import prepared_data, run_here
+from recflow.tuning.run import losers, prepared_data, run_here
 from recflow.tuning.storage import quiet_optuna
 from recflow.tuning.study import begin_study, open_study
-from recflow.tuning.trials import UNTUNED
+from recflow.tuning.trials import UNTUNED, strip, trial_folder
 from recflow.tuning.tune import tune
+from recflow.tuning.winner import front
 
 SMALL = "--data=sample:ratings=3000"
 
@@ -247,6 +248,25 @@ class TestTrials:
         again = configure_on(data, [f"--config={study.folder / 'base.yaml'}", "--data.batch_size=32"])
         assert again.datamodule.dataset.batch_size == again.config["data"]["batch_size"] == 32
         assert data.batch_size == 64
+
+    def test_a_trial_that_begins_while_losers_are_stripped_keeps_its_checkpoints(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        study = begin_study(plan, tmp_path, None, 4)
+        for value in (0.1, 0.2, 0.3):
+            taken = study.queue.take()
+            study.storage.set_trial_state_values(taken, TrialState.COMPLETE, [value])
+        folders = [trial_folder(study.folder, number) / "checkpoints" for number in range(4)]
+        for folder in folders[:3]:
+            folder.mkdir(parents=True)
+
+        def front_while_a_trial_begins(*args):
+            study.queue.take()
+            folders[3].mkdir(parents=True)
+            return front(*args)
+
+        monkeypatch.setattr("recflow.tuning.run.front", front_while_a_trial_begins)
+        strip(study.folder, losers(study))
+        assert [folder.is_dir() for folder in folders] == [True, False, True, True], "untuned, best, running"
 
     def test_cmaes_draws_the_same_from_the_same_seed(self, tmp_path):
         about = {"sampler": "cmaes", "trials": 3, "search": {"model.embedding_dim": 4}}
