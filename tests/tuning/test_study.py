@@ -23,7 +23,7 @@ from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
 from recflow.tuning.finish import _promote, finish, write_down_broken_off
 from recflow.tuning.plan import configure_on, make_plan
-from recflow.tuning.run import losers, prepared_data, run_here
+from recflow.tuning.run import Crew, losers, prepared_data, run_here
 from recflow.tuning.storage import quiet_optuna
 from recflow.tuning.study import begin_study, open_study
 from recflow.tuning.trials import UNTUNED, strip, trial_folder
@@ -303,6 +303,23 @@ class TestWorkers:
         done = tune(begin_study(plan, tmp_path, None, None), data, timeout=1.0)
         assert 1 <= len(done.trials) < 10
         assert all(trial.state == TrialState.COMPLETE for trial in done.trials)
+
+    def test_workers_that_die_before_they_take_a_trial_are_not_replaced_for_ever(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        study = begin_study(plan, tmp_path, None, 2)
+        begun = []
+
+        def start(self, number):
+            begun.append(number)
+            with self._log(number).open("ab") as log:
+                command = ["sh", "-c", "echo out of breath; kill -9 $$"]
+                return subprocess.Popen(command, stdout=log)
+
+        monkeypatch.setattr(Crew, "_start", start)
+        with pytest.raises(RecflowError, match=r"3 workers .* by signal 9; .* last words: out of breath \("):
+            Crew(study, 1, time.time() + 30).run(lambda: None)
+        assert len(begun) == 3
+        assert study.queue.unfinished() == 2
 
     @pytest.mark.slow
     def test_two_workers_share_a_study_and_one_that_is_killed_is_replaced(self, tmp_path):
