@@ -86,7 +86,10 @@ def kept_plan(study: Study) -> Plan:
         RecflowError: If the study is none of ours.
     """
     if _ATTRIBUTE not in study.user_attrs:
-        raise RecflowError(f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model.")
+        raise RecflowError(
+            f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model; choose "
+            "another --name."
+        )
     content = json.loads(study.user_attrs[_ATTRIBUTE])
     return Plan(**{**content, "objectives": tuple(content["objectives"])})
 

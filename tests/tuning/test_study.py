@@ -25,7 +25,7 @@ from recflow.tuning.finish import _promote, finish, write_down_broken_off
 from recflow.tuning.plan import configure_on, make_plan
 from recflow.tuning.run import Crew, losers, prepared_data, run_here
 from recflow.tuning.storage import quiet_optuna
-from recflow.tuning.study import begin_study, open_study
+from recflow.tuning.study import Study, begin_study, open_study
 from recflow.tuning.trials import UNTUNED, strip, trial_folder
 from recflow.tuning.tune import tune
 from recflow.tuning.winner import front
@@ -175,6 +175,43 @@ class TestFinished:
     def test_a_name_is_taken_once(self, finished, root):
         with pytest.raises(RecflowError, match="--resume ease-sample"):
             run_study(root, "ease")
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+class TestBeginning:
+    def test_a_study_that_was_killed_at_its_beginning_can_be_begun(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        folder = tmp_path / "tune" / plan.name
+        folder.mkdir(parents=True)
+        with monkeypatch.context() as killed:
+            killed.setattr(Study, "more", interrupted)
+            killed.setattr("recflow.tuning.study.shutil.rmtree", lambda *_, **__: None)
+            with pytest.raises(KeyboardInterrupt):
+                begin_study(plan, tmp_path, None, 3)
+        assert len(list((tmp_path / "tune").glob(f".{plan.name}-*/study.json"))) == 1
+        with pytest.raises(RecflowError, match="recflow tune --plugin NAME begins one"):
+            open_study(plan.name, tmp_path)
+        study = begin_study(plan, tmp_path, None, 3)
+        assert study.folder == folder
+        assert open_study(plan.name, tmp_path).queue.unfinished() == study.queue.unfinished() == 3
+
+    def test_of_two_that_begin_a_study_one_is_told_so(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        more = Study.more
+
+        def another_is_first(study, trials):
+            monkeypatch.setattr(Study, "more", more)
+            begin_study(plan, tmp_path, None, 2)
+            more(study, trials)
+
+        monkeypatch.setattr(Study, "more", another_is_first)
+        with pytest.raises(RecflowError, match=f"--resume {plan.name}"):
+            begin_study(plan, tmp_path, None, 3)
+        assert [path.name for path in (tmp_path / "tune").iterdir()] == [plan.name]
+        assert open_study(plan.name, tmp_path).queue.unfinished() == 2
 
 
 class TestTrials:
