@@ -101,6 +101,17 @@ class TestTune:
         assert re.search(r"^ *\* \d+ +0\.\d{4} +0\.\d{4} +reg ", out, re.MULTILINE)
         assert "the winner (*): of the Pareto front, the trial nearest" in out
 
+    def test_cold_users_and_items_are_told_as_a_fit_tells_them(self, recflow):
+        told = r"^cold: \d+ users and \d+ items of the test part have no training row$"
+        data = ("--data", "sample:ratings=600", "--data.split", "temporal")
+        _, out, _ = recflow("fit", "--plugin", "ease", *data, "--plots", "false", "--name", "cold")
+        fitted = re.findall(told, out, re.MULTILINE)
+        assert len(fitted) == 1
+        _, out, _ = recflow("tune", "--plugin", "ease", *data, "--trials", "1", "--name", "cold", "--plots", "false")
+        assert re.findall(told, out, re.MULTILINE) == fitted
+        _, out, _ = recflow("tune", "--resume", "cold")
+        assert re.findall(told, out, re.MULTILINE) == fitted
+
     def test_help_explains_the_options(self, recflow):
         code, out, _ = recflow("tune", "--help")
         assert code == 0
