@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from recflow.errors import RecflowError
+from recflow.tuning.settings import as_json
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -160,7 +160,7 @@ def _of_file(path: Path, found: Arguments) -> list[tuple[str, Any]]:
         raise RecflowError(f"The configuration file {path} holds no settings, but {content!r}.")
     ours = [(name, content.pop(name)) for name in list(content) if name in {*_OWN, "search"}]
     plugin = content.pop("plugin", None)
-    found.fit.append(f"--config={json.dumps(content)}")
+    found.fit.append(f"--config={as_json(content, f'The configuration file {path}')}")
     if plugin is not None:
         found.fit.append(f"--plugin={plugin}")
     return [(name, value) for name, value in ours if value is not None]
@@ -186,6 +186,8 @@ def _set(found: Arguments, option: str, value: Any) -> None:
     elif option == "timeout":
         found.timeout = seconds(value)
     elif option == "objective":
+        if not isinstance(value, str | list) or not value:
+            raise RecflowError(f"objective expects one validation metric or more, such as val/ndcg@10, got {value!r}.")
         found.objective = [value] if isinstance(value, str) else [str(each) for each in value]
     elif option == "keep_checkpoints":
         if not isinstance(value, bool):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import Timeout
 from optuna.trial import FrozenTrial, TrialState
 
 from recflow import registry
@@ -17,7 +19,7 @@ from recflow.tuning.boards import log_missing
 from recflow.tuning.pictures import draw_pictures
 from recflow.tuning.plan import Plan
 from recflow.tuning.report import summary, write_best_config, write_trials
-from recflow.tuning.run import leaders
+from recflow.tuning.run import losers
 from recflow.tuning.study import STUDY, Study
 from recflow.tuning.trials import UNTUNED, fit_with, strip, trial_folder
 from recflow.tuning.winner import choose_winner
@@ -55,11 +57,22 @@ class Finished:
 
 
 def finish(study: Study, data: Dataset) -> Finished:
-    """Test the winner and the untuned model, and write all files.
+    """Test the winner and the untuned model, and write all files; one process at a time.
 
     Raises:
         RecflowError: If no trial came to its end.
     """
+    with study.lock():
+        return _finish(study, data)
+
+
+def write_down_broken_off(study: Study) -> None:
+    """Write what is known of a study that was interrupted, unless another process is about to."""
+    with suppress(Timeout), study.lock().acquire(timeout=0):
+        write_down(study, pictures=False)
+
+
+def _finish(study: Study, data: Dataset) -> Finished:
     trials = study.trials
     winner = choose_winner(trials, study.optuna().directions)
     if winner is None:
@@ -75,7 +88,7 @@ def finish(study: Study, data: Dataset) -> Finished:
         _promote(study, data, winner, BEST)
         tested = (*(number for number in tested if number != winner.number), winner.number)
     if not study.plan.keep_checkpoints:
-        strip(study.folder, leaders(study))
+        strip(study.folder, losers(study))
     write_best_config(study, winner)
     log_missing(study.folder, trials, study.plan)
     write_down(study, pictures=True, tested=tested)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from optuna import Study
@@ -85,7 +86,10 @@ def kept_plan(study: Study) -> Plan:
         RecflowError: If the study is none of ours.
     """
     if _ATTRIBUTE not in study.user_attrs:
-        raise RecflowError(f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model.")
+        raise RecflowError(
+            f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model; choose "
+            "another --name."
+        )
     content = json.loads(study.user_attrs[_ATTRIBUTE])
     return Plan(**{**content, "objectives": tuple(content["objectives"])})
 
@@ -129,7 +133,7 @@ def make_plan(
     )
     fixed = as_arguments(fixed_values(search))
     if fixed:
-        configuration = configure([*args, *fixed], configuration.datamodule.dataset)[0]
+        configuration = configure_on(configuration.datamodule.dataset, [*args, *fixed])
     if not space:
         why = "nothing to tune" if not spec.search_space and not search else "nothing left to tune"
         raise RecflowError(f"{spec.name} has {why}: fit it, or name what to search by --search.KEY '[value, value]'.")
@@ -162,6 +166,21 @@ def make_plan(
         untuned={key: encode(_plain(configuration.config.get(key))) for key in space},
         keep_checkpoints=keep_checkpoints,
     ), data
+
+
+def configure_on(data: Dataset, args: Sequence[str]) -> FitConfiguration:
+    """Configure a fit on data that are prepared already, in batches of the size that its arguments say.
+
+    Raises:
+        RecflowError: If an argument is wrong.
+    """
+    configuration = configure(args, data)[0]
+    batch_size = configuration.config["data"]["batch_size"]
+    if batch_size != data.batch_size:
+        data = copy.copy(data)
+        data.config, data.batch_size = replace(data.config, batch_size=batch_size), batch_size
+        configuration.datamodule.dataset = data
+    return configuration
 
 
 def as_arguments(values: Mapping[str, Any]) -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState
 
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
@@ -19,9 +20,12 @@ from recflow.training.fit import configure
 from recflow.tuning.boards import log_trial
 from recflow.tuning.interrupts import stop_if_interrupted
 from recflow.tuning.study import Study, work
+from recflow.tuning.trial_queue import worked
 from recflow.tuning.trials import BASE, UNTUNED, run_trial, strip
 from recflow.tuning.winner import front
 from recflow.tuning.worker import STORAGE_VARIABLE
+
+_IN_VAIN = 3  # workers that die before they take a trial, until no more are started
 
 
 def prepared_data(study: Study) -> Dataset:
@@ -46,17 +50,26 @@ def trial_runner(study: Study, data: Dataset) -> Callable[[optuna.Study, optuna.
         run_trial(own, trial, study.plan, data, study.folder)
         log_trial(study.folder, study.storage.get_trial(trial._trial_id), study.plan)
         if not study.plan.keep_checkpoints:
-            strip(study.folder, leaders(study))
+            strip(study.folder, losers(study))
 
     return run
 
 
-def leaders(study: Study) -> set[int]:
-    """The trials whose weights are still needed: those that may win, the untuned one, and those that run."""
-    trials = study.trials
-    untuned = {trial.number for trial in trials if UNTUNED in trial.user_attrs}
-    running = {trial.number for trial in trials if trial.state == optuna.trial.TrialState.RUNNING}
-    return {trial.number for trial in front(trials, study.optuna().directions)} | untuned | running
+def losers(study: Study) -> set[int]:
+    """The trials whose weights nobody needs any more; one that begins only now is none of them."""
+    trials = study.every
+    leading = {trial.number for trial in front(trials, study.optuna().directions)}
+    return {
+        trial.number
+        for trial in trials
+        if trial.state.is_finished()
+        and trial.number not in leading
+        and (UNTUNED not in trial.user_attrs or trial.state != TrialState.COMPLETE)
+    }
+
+
+def _ended(trials: Sequence[FrozenTrial]) -> int:
+    return sum(trial.state.is_finished() for trial in trials)
 
 
 def run_here(study: Study, data: Dataset, deadline: float, after: Callable[[], None]) -> None:
@@ -79,13 +92,14 @@ class Crew:
     deadline: float
 
     def run(self, after: Callable[[], None]) -> None:
-        """Run the trials; a worker that is killed is replaced.
+        """Run the trials; a worker that is killed is replaced, unless that has been in vain three times.
 
         Raises:
             RecflowError: If the workers cannot go on.
         """
         workers = {number: self._start(number) for number in range(1, self.jobs + 1)}
         queue = self.study.queue
+        in_vain, ended = 0, _ended(self.study.every)  # deaths before a trial was taken, none having ended in between
         try:
             while workers:
                 time.sleep(0.3)
@@ -97,6 +111,11 @@ class Crew:
                     del workers[number]
                     if process.returncode < 0:
                         queue.rescue()
+                        trials = self.study.every
+                        before, ended = ended, _ended(trials)
+                        in_vain = 0 if ended > before or worked(process.pid, trials) else in_vain + 1
+                        if in_vain == _IN_VAIN:
+                            raise RecflowError(self._last_words(number, process.returncode))
                         if queue.unfinished() and time.time() < self.deadline:
                             workers[number] = self._start(number)
                     elif process.returncode != 0 and not workers:
@@ -118,10 +137,15 @@ class Crew:
     def _log(self, number: int) -> Path:
         return self.study.folder / f"worker-{number}.txt"
 
-    def _last_words(self, number: int) -> str:
+    def _last_words(self, number: int, code: int = 0) -> str:
         log = self._log(number)
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         said = lines[-1].removeprefix("recflow: error: ") if lines else "it said nothing"
+        if code < 0:
+            return (
+                f"{_IN_VAIN} workers of {self.study.plan.name} in a row were killed before they took a trial, the last "
+                f"by signal {-code}; give fewer --jobs if memory is short. Its last words: {said} ({log})"
+            )
         return f"No worker of {self.study.plan.name} is left: {said} ({log})"
 
     @staticmethod

@@ -17,6 +17,7 @@ from optuna.distributions import (
 )
 
 from recflow.errors import RecflowError
+from recflow.tuning.settings import as_json
 
 FIELDS = ("low", "high", "log", "step", "choices")
 Space = dict[str, BaseDistribution]
@@ -66,6 +67,7 @@ def change_space(space: Mapping[str, BaseDistribution], changes: Mapping[str, An
     changed = {key: encode_choices(distribution) for key, distribution in space.items()}
     for key, change in _by_key(changes):
         _check_key(key, known)
+        as_json(change, f"search.{key}")
         if isinstance(change, Mapping):
             changed[key] = encode_choices(_merged(key, changed.get(key), change))
         elif isinstance(change, list):

@@ -17,6 +17,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from recflow.errors import RecflowError
 
 MEMORY = "memory"
+_SECRET = re.compile(r"pass|pwd|secret|token|odbc_connect", re.IGNORECASE)
 
 
 def open_storage(where: str) -> BaseStorage:
@@ -60,12 +61,29 @@ def check_storage(where: str) -> None:
 
 
 def public_form(where: str) -> str:
-    """A storage's name without the password, which belongs into no file.
+    """A storage's name without its passwords, which belong into no file; what cannot be read shows its kind alone.
 
-    >>> public_form("postgresql://me:secret@host/db")
-    'postgresql://me@host/db'
+    >>> public_form("postgresql://me:se/cret@host/db?sslmode=require&password=secret")
+    'postgresql://me@host/db?sslmode=require'
+    >>> public_form("postgresql://me:s@cret@host/db")
+    'postgresql://…'
     """
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1@", where)
+    if "://" not in where:
+        return where
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    hidden = f"{where.partition('://')[0]}://…"
+    try:
+        made = make_url(where)
+    except (ArgumentError, ValueError):
+        return hidden
+    if made.host and "@" in f"{made.host}{made.database}":  # a part of the password was taken for something else
+        return hidden
+    secret = [name for name in made.query if _SECRET.search(name)]
+    if made.password is None and not secret:
+        return where
+    return made.difference_update_query(secret)._replace(password=None).render_as_string(hide_password=True)
 
 
 def with_driver(url: str) -> str:
@@ -119,7 +137,8 @@ def _database(url: str) -> BaseStorage:
         raise RecflowError(_missing_driver(url, " ".join(str(error).split()))) from None
     except (SQLAlchemyError, RuntimeError, ValueError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
-        raise RecflowError(f"The storage {public_form(url)} cannot be opened: {public_form(reason)}") from None
+        reason = re.sub(r"\w[\w+]*://\S+", lambda found: public_form(found[0]), reason)
+        raise RecflowError(f"The storage {public_form(url)} cannot be opened: {reason}") from None
 
 
 def _missing_driver(url: str, name: str) -> str:

@@ -6,12 +6,15 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
+from filelock import FileLock
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
@@ -63,19 +66,28 @@ class Study:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials, but those that were broken off and are tried again under another number."""
-        return [trial for trial in self._every if not trial.user_attrs.get(AGAIN)]
+        return [trial for trial in self.every if not trial.user_attrs.get(AGAIN)]
 
     @property
     def lost(self) -> list[FrozenTrial]:
         """The trials that were broken off from outside, and are tried again under another number."""
-        return [trial for trial in self._every if trial.user_attrs.get(AGAIN) and REASON in trial.user_attrs]
+        return [trial for trial in self.every if trial.user_attrs.get(AGAIN) and REASON in trial.user_attrs]
 
     @property
-    def _every(self) -> list[FrozenTrial]:
+    def every(self) -> list[FrozenTrial]:
+        """All trials, as the storage has them at one moment."""
         return self.storage.get_all_trials(self.storage.get_study_id_from_name(self.plan.name), deepcopy=False)
+
+    def lock(self) -> FileLock:
+        """Held by whoever ends the study or changes how much is to be run: the next one waits, and finds it done."""
+        return FileLock(self.folder / ".finish.lock")
 
     def more(self, trials: int | None) -> None:
         """Let trials wait, this many in all; without a number, all of a grid, or as many as there is time for."""
+        with self.lock():
+            self._more(trials)
+
+    def _more(self, trials: int | None) -> None:
         queue = self.queue
         waiting = queue.waiting()
         grid = self.plan.sampler == "grid"
@@ -110,30 +122,55 @@ def begin_study(plan: Plan, runs_dir: Path, where: str | None, trials: int | Non
         RecflowError: If there is a study of that name already, or the storage cannot be opened.
     """
     folder = runs_dir / "tune" / plan.name
-    again = f"go on by: recflow tune --resume {plan.name}, or choose another --name."
-    if folder.exists():
-        raise RecflowError(f"The study {plan.name} is there already ({folder}): {again}")
-    database = None
-    if where is not None and where != str(folder / JOURNAL):
-        database = open_storage(where)
-        if plan.name in optuna.get_all_study_names(storage=database):
-            raise RecflowError(f"The study {plan.name} is in {public_form(where)} already: {again}")
-    made = Study(
-        _new_folder(folder), where or str(folder / JOURNAL), database or open_storage(str(folder / JOURNAL)), plan
-    )
+    journal = str(folder / JOURNAL)
+    _refuse_taken(plan.name, folder)
+    storage = None
+    if where not in (None, journal):
+        storage = open_storage(str(where))
+        if plan.name in optuna.get_all_study_names(storage=storage):
+            public = public_form(str(where))
+            raise RecflowError(
+                f"The study {plan.name} is in {public} already: go on by: recflow tune --resume {plan.name} "
+                f"--storage {public}, or choose another --name."
+            )
+    # whole or not at all: until its queue is full, a study is in a hidden folder
+    begun = folder.with_name(f".{plan.name}-{uuid.uuid4().hex[:8]}")
+    _make(begun)
     try:
-        study = optuna.create_study(study_name=plan.name, storage=made.storage, directions=plan.directions)
-        study.set_metric_names(list(plan.objectives))
-        plan.keep(study)
-        Run(folder).write_text(BASE, plan.base)
-        made.write()
-        if not plan.outside:
-            made.queue.add(plan.untuned, **{UNTUNED: True})
-        made.more(trials)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        own = str(begun / JOURNAL)
+        _fill(Study(begun, str(where) if storage else own, storage or open_storage(own), plan), trials)
+        begun.rename(folder)
+    except BaseException as error:
+        shutil.rmtree(begun, ignore_errors=True)
+        if isinstance(error, OSError):
+            _refuse_taken(plan.name, folder)  # somebody else was first
         raise
-    return made
+    return Study(folder, where or journal, storage or open_storage(journal), plan)
+
+
+def _refuse_taken(name: str, folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()  # an empty one holds nothing to go on with
+    if not folder.exists():
+        return
+    if not (folder / STUDY).is_file():
+        raise RecflowError(f"{folder} is there already, and holds no study: delete it, or choose another --name.")
+    raise RecflowError(
+        f"The study {name} is there already ({folder}): go on by: recflow tune --resume {name}, or choose another "
+        "--name."
+    )
+
+
+def _fill(made: Study, trials: int | None) -> None:
+    plan = made.plan
+    study = optuna.create_study(study_name=plan.name, storage=made.storage, directions=plan.directions)
+    study.set_metric_names(list(plan.objectives))
+    plan.keep(study)
+    Run(made.folder).write_text(BASE, plan.base)
+    made.write()
+    if not plan.outside:
+        made.queue.add(plan.untuned, **{UNTUNED: True})
+    made.more(trials)
 
 
 def open_study(name: str, runs_dir: Path, where: str | None = None) -> Study:
@@ -164,7 +201,7 @@ def open_study(name: str, runs_dir: Path, where: str | None = None) -> Study:
     plan = kept_plan(optuna.load_study(study_name=folder.name, storage=storage))
     study = Study(folder, where, storage, plan)
     if not (folder / STUDY).is_file():  # begun on another machine
-        _new_folder(folder)
+        _make(folder)
         Run(folder).write_text(BASE, plan.base)
         study.write()
     return study
@@ -203,14 +240,13 @@ def work(
         after()
 
 
-def _new_folder(folder: Path) -> Path:
+def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=False)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RecflowError(f"The study's folder {folder} cannot be made: {error.strerror}.") from error
-    return folder
 
 
 def _there(runs_dir: Path) -> str:
-    names = sorted(path.parent.name for path in (runs_dir / "tune").glob(f"*/{STUDY}"))
+    names = sorted(path.parent.name for path in (runs_dir / "tune").glob(f"[!.]*/{STUDY}"))
     return f"there are: {', '.join(names)}." if names else "recflow tune --plugin NAME begins one."

@@ -182,6 +182,11 @@ class Queue:
         return True
 
 
+def worked(pid: int, trials: Sequence[FrozenTrial]) -> bool:
+    """Whether a process of this machine ever took one of the trials."""
+    return any(trial.system_attrs.get(_OWNER) == [machine(), pid] for trial in trials)
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from rich.console import Console
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.runs import Run
-from recflow.training.fit import configure, run_fit
+from recflow.training.fit import run_fit
 from recflow.tuning.interrupts import stop_if_interrupted
-from recflow.tuning.plan import Plan, as_arguments
+from recflow.tuning.plan import Plan, as_arguments, configure_on
 from recflow.tuning.space import decode
 from recflow.tuning.trial_queue import REASON
 
@@ -122,11 +121,7 @@ def fit_with(
     """
     chosen = {key: decode(value) for key, value in values.items()}
     args = [f"--config={folder / BASE}", "--test=false", *as_arguments(chosen)]
-    batch_size = chosen.get("data.batch_size", data.batch_size)
-    if batch_size != data.batch_size:
-        data = copy.copy(data)
-        data.config, data.batch_size = dataclasses.replace(data.config, batch_size=batch_size), batch_size
-    configuration = configure(args, data)[0]
+    configuration = configure_on(data, args)
     # the study has events of its own, and the winner's are written with its test metrics
     loggers = [name for name in configuration.config["loggers"] if name != "tensorboard"]
     with_loggers = copy.deepcopy(configuration.config["loggers"])
@@ -137,12 +132,11 @@ def fit_with(
     return run
 
 
-def strip(folder: Path, numbers: set[int]) -> None:
-    """Take the weights of all trials but some: numbers, settings and curves stay."""
-    for own in (folder / "trials").glob("[0-9]*"):
-        if own.is_dir() and int(own.name) not in numbers:
-            for name in _WEIGHTS:
-                shutil.rmtree(own / name, ignore_errors=True)
+def strip(folder: Path, numbers: Iterable[int]) -> None:
+    """Take the weights of some trials: numbers, settings and curves stay."""
+    for number in numbers:
+        for name in _WEIGHTS:
+            shutil.rmtree(trial_folder(folder, number) / name, ignore_errors=True)
 
 
 def draw(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:

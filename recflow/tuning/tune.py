@@ -8,7 +8,7 @@ from rich.console import Console
 
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
-from recflow.tuning.finish import Finished, finish, write_down
+from recflow.tuning.finish import Finished, finish, write_down_broken_off
 from recflow.tuning.interrupts import noticed_interrupts
 from recflow.tuning.run import Crew, prepared_data, run_here
 from recflow.tuning.space import decode, describe
@@ -47,9 +47,11 @@ def tune(
     with quiet_optuna(), noticed_interrupts():
         queue.rescue()
         _announce(study, console, jobs)
+        if data is not None:
+            _tell_of_cold(data, console)
         try:
             if queue.unfinished() or queue.endless:
-                data = data if data is not None or jobs > 1 else prepared_data(study)
+                data = data if data is not None or jobs > 1 else _prepared(study, console)
                 with StudyView(study, console, deadline, jobs) as view:
                     if jobs > 1:
                         Crew(study, jobs, deadline).run(view.poll)
@@ -57,13 +59,28 @@ def tune(
                         assert data is not None
                         run_here(study, data, deadline, view.poll)
                     view.poll()
+            data = data if data is not None else _prepared(study, console)
             console.print("[dim]testing the winner and the untuned model …[/]")
-            return finish(study, data or prepared_data(study))
+            return finish(study, data)
         except KeyboardInterrupt:
             queue.rescue()  # of workers that had to be killed
-            write_down(study, pictures=False)
+            write_down_broken_off(study)
             _tell_how_to_go_on(study, console)
             raise
+
+
+def _prepared(study: Study, console: Console) -> Dataset:
+    data = prepared_data(study)
+    _tell_of_cold(data, console)
+    return data
+
+
+def _tell_of_cold(data: Dataset, console: Console) -> None:
+    """The tests count them, too; a fit says the same."""
+    cold = data.header()["cold"]["test"]
+    if cold["users"] or cold["items"]:
+        counts = f"{cold['users']:,} users and {cold['items']:,} items"
+        console.print(f"[dim]cold: {counts} of the test part have no training row[/]", soft_wrap=True)
 
 
 def _announce(study: Study, console: Console, jobs: int) -> None:

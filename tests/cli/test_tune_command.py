@@ -23,6 +23,9 @@ def folder(tmp_path_factory):
         "search:\n  model:\n    reg: [50, 1e2]\n"
     )
     (folder / "list.yaml").write_text("- ease\n")
+    (folder / "date.yaml").write_text("plugin: ease\ndata: {name: 2024-01-01}\n")
+    (folder / "five.yaml").write_text("plugin: ease\nobjective: 5\n")
+    (folder / "keys.yaml").write_text("plugin: ease\nmodel: {2024-01-01: 1}\n")
     return folder
 
 
@@ -98,6 +101,17 @@ class TestTune:
         assert re.search(r"^ *\* \d+ +0\.\d{4} +0\.\d{4} +reg ", out, re.MULTILINE)
         assert "the winner (*): of the Pareto front, the trial nearest" in out
 
+    def test_cold_users_and_items_are_told_as_a_fit_tells_them(self, recflow):
+        told = r"^cold: \d+ users and \d+ items of the test part have no training row$"
+        data = ("--data", "sample:ratings=600", "--data.split", "temporal")
+        _, out, _ = recflow("fit", "--plugin", "ease", *data, "--plots", "false", "--name", "cold")
+        fitted = re.findall(told, out, re.MULTILINE)
+        assert len(fitted) == 1
+        _, out, _ = recflow("tune", "--plugin", "ease", *data, "--trials", "1", "--name", "cold", "--plots", "false")
+        assert re.findall(told, out, re.MULTILINE) == fitted
+        _, out, _ = recflow("tune", "--resume", "cold")
+        assert re.findall(told, out, re.MULTILINE) == fitted
+
     def test_help_explains_the_options(self, recflow):
         code, out, _ = recflow("tune", "--help")
         assert code == 0
@@ -167,6 +181,13 @@ def test_ctrl_c_keeps_what_is_done_and_the_study_goes_on(folder):
         (["--plugin", "ease", "--runs_dir", "search.yaml/x"], "cannot be made"),
         (["--config", "nowhere.yaml"], "nowhere.yaml cannot be read"),
         (["--config", "list.yaml"], "holds no settings"),
+        (["--config", "date.yaml"], "date.yaml holds '2024-01-01', which yaml reads as a date: write it in quotes"),
+        (["--config", "keys.yaml"], "keys.yaml holds what is no setting"),
+        (["--config", "five.yaml"], "objective expects one validation metric or more, such as val/ndcg@10, got 5"),
+        (["--plugin", "ease", "--search.model.reg", "[2024-01-01]"], "search.model.reg holds '2024-01-01'"),
+        (["--plugin", "ease", "--search.model.reg", "2024-01-01"], "search.model.reg holds '2024-01-01'"),
+        (["--plugin", "ease", "--name", "other"], "holds no study: delete it, or choose another --name"),
+        (["--resume", "other"], "no study 'other'"),
         (["--resume", "nothing"], "there is no study 'nothing'"),
         (["--resume", "nothing", "--storage", "sqlite:///none.db"], "no study 'nothing' in sqlite"),
         (["--resume", "first", "--sampler", "random"], "a resumed study keeps what it is about"),
@@ -175,6 +196,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_study_goes_on(folder):
     ],
 )
 def test_a_mistake_is_told_on_one_line_and_nothing_is_written(recflow, tuned, folder, args, said):
+    (folder / "runs" / "tune" / "other" / "somebody's").mkdir(parents=True, exist_ok=True)
     before = sorted((folder / "runs").rglob("*"))
     code, out, err = recflow("tune", *args)
     assert code == 2

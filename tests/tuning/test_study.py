@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -19,11 +21,14 @@ import recflow
 from recflow.data.dataset import config_of, prepare
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
-from recflow.tuning.plan import make_plan
+from recflow.tuning.finish import _promote, finish, write_down_broken_off
+from recflow.tuning.plan import configure_on, make_plan
+from recflow.tuning.run import Crew, losers, prepared_data, run_here
 from recflow.tuning.storage import quiet_optuna
-from recflow.tuning.study import begin_study, open_study
-from recflow.tuning.trials import UNTUNED
+from recflow.tuning.study import Study, begin_study, open_study
+from recflow.tuning.trials import UNTUNED, strip, trial_folder
 from recflow.tuning.tune import tune
+from recflow.tuning.winner import front
 
 SMALL = "--data=sample:ratings=3000"
 
@@ -142,9 +147,71 @@ class TestFinished:
         again = tune(open_study("ease-sample", tmp_path))
         assert again.tested == going_on.tested, "nothing was left to run, and the test part is not read again"
 
+    def test_of_two_that_end_a_study_the_second_waits_and_finds_it_done(self, tmp_path, monkeypatch):
+        plan, data = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        study = begin_study(plan, tmp_path, None, 2)
+        run_here(study, data, float("inf"), lambda: None)
+        made = []
+
+        def promote(*args):
+            made.append(args[3])
+            time.sleep(0.3)
+            return _promote(*args)
+
+        monkeypatch.setattr("recflow.tuning.finish._promote", promote)
+        with ThreadPoolExecutor(2) as pool:
+            ends = list(pool.map(lambda _: finish(open_study("ease-sample", tmp_path), data), range(2)))
+        assert made == ["default", "best"]
+        assert ends[0].best.metrics == ends[1].best.metrics
+        with study.lock():
+            write_down_broken_off(study)
+            waits = threading.Thread(target=lambda: open_study("ease-sample", tmp_path).more(1))
+            waits.start()
+            time.sleep(0.3)
+            assert study.queue.unfinished() == 0
+        waits.join()
+        assert study.queue.unfinished() == 1
+
     def test_a_name_is_taken_once(self, finished, root):
         with pytest.raises(RecflowError, match="--resume ease-sample"):
             run_study(root, "ease")
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+class TestBeginning:
+    def test_a_study_that_was_killed_at_its_beginning_can_be_begun(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        folder = tmp_path / "tune" / plan.name
+        folder.mkdir(parents=True)
+        with monkeypatch.context() as killed:
+            killed.setattr(Study, "more", interrupted)
+            killed.setattr("recflow.tuning.study.shutil.rmtree", lambda *_, **__: None)
+            with pytest.raises(KeyboardInterrupt):
+                begin_study(plan, tmp_path, None, 3)
+        assert len(list((tmp_path / "tune").glob(f".{plan.name}-*/study.json"))) == 1
+        with pytest.raises(RecflowError, match="recflow tune --plugin NAME begins one"):
+            open_study(plan.name, tmp_path)
+        study = begin_study(plan, tmp_path, None, 3)
+        assert study.folder == folder
+        assert open_study(plan.name, tmp_path).queue.unfinished() == study.queue.unfinished() == 3
+
+    def test_of_two_that_begin_a_study_one_is_told_so(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        more = Study.more
+
+        def another_is_first(study, trials):
+            monkeypatch.setattr(Study, "more", more)
+            begin_study(plan, tmp_path, None, 2)
+            more(study, trials)
+
+        monkeypatch.setattr(Study, "more", another_is_first)
+        with pytest.raises(RecflowError, match=f"--resume {plan.name}"):
+            begin_study(plan, tmp_path, None, 3)
+        assert [path.name for path in (tmp_path / "tune").iterdir()] == [plan.name]
+        assert open_study(plan.name, tmp_path).queue.unfinished() == 2
 
 
 class TestTrials:
@@ -209,6 +276,35 @@ class TestTrials:
         assert [run.config["data"]["batch_size"] for run in runs] == [256, 512]
         assert runs[0].metrics["val"] != runs[1].metrics["val"]
 
+    def test_a_fixed_batch_size_is_the_one_that_is_trained_with_here_and_by_workers(self, tmp_path):
+        args = ["--plugin=lightgcn", SMALL, f"--runs_dir={tmp_path}", "--data.batch_size=512"]
+        plan, data = make_plan(args, search={"data.batch_size": 64})
+        assert (data.batch_size, data.config.batch_size) == (64, 64)
+        study = begin_study(plan, tmp_path, None, 1)
+        assert prepared_data(study).batch_size == yaml.safe_load(plan.base)["data"]["batch_size"] == 64
+        again = configure_on(data, [f"--config={study.folder / 'base.yaml'}", "--data.batch_size=32"])
+        assert again.datamodule.dataset.batch_size == again.config["data"]["batch_size"] == 32
+        assert data.batch_size == 64
+
+    def test_a_trial_that_begins_while_losers_are_stripped_keeps_its_checkpoints(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        study = begin_study(plan, tmp_path, None, 4)
+        for value in (0.1, 0.2, 0.3):
+            taken = study.queue.take()
+            study.storage.set_trial_state_values(taken, TrialState.COMPLETE, [value])
+        folders = [trial_folder(study.folder, number) / "checkpoints" for number in range(4)]
+        for folder in folders[:3]:
+            folder.mkdir(parents=True)
+
+        def front_while_a_trial_begins(*args):
+            study.queue.take()
+            folders[3].mkdir(parents=True)
+            return front(*args)
+
+        monkeypatch.setattr("recflow.tuning.run.front", front_while_a_trial_begins)
+        strip(study.folder, losers(study))
+        assert [folder.is_dir() for folder in folders] == [True, False, True, True], "untuned, best, running"
+
     def test_cmaes_draws_the_same_from_the_same_seed(self, tmp_path):
         about = {"sampler": "cmaes", "trials": 3, "search": {"model.embedding_dim": 4}}
         once, again = (run_study(tmp_path / part, "bias-mf", "--trainer.max_epochs=1", **about) for part in "ab")
@@ -244,6 +340,23 @@ class TestWorkers:
         done = tune(begin_study(plan, tmp_path, None, None), data, timeout=1.0)
         assert 1 <= len(done.trials) < 10
         assert all(trial.state == TrialState.COMPLETE for trial in done.trials)
+
+    def test_workers_that_die_before_they_take_a_trial_are_not_replaced_for_ever(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        study = begin_study(plan, tmp_path, None, 2)
+        begun = []
+
+        def start(self, number):
+            begun.append(number)
+            with self._log(number).open("ab") as log:
+                command = ["sh", "-c", "echo out of breath; kill -9 $$"]
+                return subprocess.Popen(command, stdout=log)
+
+        monkeypatch.setattr(Crew, "_start", start)
+        with pytest.raises(RecflowError, match=r"3 workers .* by signal 9; .* last words: out of breath \("):
+            Crew(study, 1, time.time() + 30).run(lambda: None)
+        assert len(begun) == 3
+        assert study.queue.unfinished() == 2
 
     @pytest.mark.slow
     def test_two_workers_share_a_study_and_one_that_is_killed_is_replaced(self, tmp_path):
