@@ -114,6 +114,13 @@ def compare(
         raise RecflowError(
             f"Another comparison is at work in {path}: wait for it, or choose another --name."
         ) from error
+    except OSError as error:
+        raise RecflowError(f"{path} cannot be written to: {error.strerror}; choose another --runs_dir.") from error
+    except KeyboardInterrupt:
+        console.print(f"\nbroken off; what is done stays in {path}: the same command goes on", highlight=False)
+        raise
+    if metric is None and all(registry.load(entry.plugin).task == "rating" for entry in entries[: len(plugins)]):
+        metric = "rmse"
     return Comparison(path, Leaderboard(rows, metric))
 
 
