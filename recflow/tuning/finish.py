@@ -6,6 +6,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 from optuna.trial import FrozenTrial, TrialState
@@ -83,34 +84,42 @@ def _finish(study: Study, data: Dataset) -> Finished:
         write_down(study, pictures=False)
         raise RecflowError(f"No trial of {study.plan.name} came to its end{why}")
     default = _default_run(study, data, trials)
-    tested = tuple(_tested(study))
-    if not tested or tested[-1] != winner.number or not Run(study.folder / BEST).finished:
-        _promote(study, data, winner, BEST)
+    tested = tuple(_kept(study)["tested"])
+    if _kept(study)["promoted"] != winner.number or not Run(study.folder / BEST).finished:
         tested = (*(number for number in tested if number != winner.number), winner.number)
+        write_down(study, pictures=False, tested=list(tested))  # first: what is read counts, even if we are killed now
+        _promote(study, data, winner, BEST)
     if not study.plan.keep_checkpoints:
         strip(study.folder, losers(study))
     write_best_config(study, winner)
     log_missing(study.folder, trials, study.plan)
-    write_down(study, pictures=True, tested=tested)
+    write_down(study, pictures=True, promoted=winner.number)
     best = Run(study.folder / BEST)
     (best.path / METRICS).touch()  # the newest run is the one that was looked for
     return Finished(study.folder, study.plan, trials, winner, best, default, tested)
 
 
-def write_down(study: Study, *, pictures: bool, tested: tuple[int, ...] | None = None) -> None:
-    """Write what is known now: the table of trials, the summary and, if wished, the pictures."""
+def write_down(study: Study, *, pictures: bool, **known: Any) -> None:
+    """Write what is known now: the table of trials, the summary and, if wished, the pictures.
+
+    Args:
+        study: The study.
+        pictures: Whether to draw them.
+        known: What has become of the winners: those ``tested``, and the one ``promoted``, whose run is in ``best/``.
+    """
     trials = study.trials
     winner = choose_winner(trials, study.optuna().directions)
     write_trials(study, trials)
     if winner is not None:
         write_best_config(study, winner)
-    study.write(**summary(study.plan, trials, winner), tested=list(_tested(study) if tested is None else tested))
+    study.write(**summary(study.plan, trials, winner), **{**_kept(study), **known})
     if pictures:
         draw_pictures(study, trials)
 
 
-def _tested(study: Study) -> list[int]:
-    return list(read_mapping(study.folder / STUDY).get("tested", []))
+def _kept(study: Study) -> dict[str, Any]:
+    kept = read_mapping(study.folder / STUDY)
+    return {"tested": kept.get("tested", []), "promoted": kept.get("promoted")}
 
 
 def _default_run(study: Study, data: Dataset, trials: list[FrozenTrial]) -> Run | None:

@@ -25,7 +25,7 @@ from recflow.tuning.plan import Plan, kept_plan
 from recflow.tuning.samplers import make_pruner, make_sampler
 from recflow.tuning.space import grid_points
 from recflow.tuning.storage import MEMORY, open_storage, public_form
-from recflow.tuning.trial_queue import AGAIN, REASON, Queue
+from recflow.tuning.trial_queue import REASON, Queue, is_tried_again
 from recflow.tuning.trials import BASE, UNTUNED
 
 STUDY, JOURNAL = "study.json", "journal.log"
@@ -66,12 +66,12 @@ class Study:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials, but those that were broken off and are tried again under another number."""
-        return [trial for trial in self.every if not trial.user_attrs.get(AGAIN)]
+        return [trial for trial in self.every if not is_tried_again(trial)]
 
     @property
     def lost(self) -> list[FrozenTrial]:
         """The trials that were broken off from outside, and are tried again under another number."""
-        return [trial for trial in self.every if trial.user_attrs.get(AGAIN) and REASON in trial.user_attrs]
+        return [trial for trial in self.every if is_tried_again(trial) and REASON in trial.user_attrs]
 
     @property
     def every(self) -> list[FrozenTrial]:

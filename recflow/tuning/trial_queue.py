@@ -126,6 +126,9 @@ class Queue:
         Returns:
             Their numbers.
         """
+        for trial in self._without_retry():
+            if self._unchanged(trial, AGAIN) > self.beat_seconds:
+                self._retry(trial, int(trial.user_attrs[AGAIN]))
         lost = []
         running = self.storage.get_all_trials(self.study_id, deepcopy=False, states=(TrialState.RUNNING,))
         for trial in running:
@@ -146,9 +149,10 @@ class Queue:
                 self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
 
     def unfinished(self) -> int:
-        """How many trials wait or run."""
+        """How many trials wait or run, or are about to be tried again."""
         states = (TrialState.WAITING, TrialState.RUNNING)
-        return len(self.storage.get_all_trials(self.study_id, deepcopy=False, states=states))
+        open_ones = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states)
+        return len(open_ones) + len(self._without_retry())
 
     def _sign(self, trial_id: int) -> None:
         self.storage.set_trial_system_attr(trial_id, _OWNER, [machine(), os.getpid()])
@@ -158,28 +162,48 @@ class Queue:
         owner = trial.system_attrs.get(_OWNER)
         if owner is not None and owner[0] == machine() and not _alive(owner[1]):
             return f"its worker, process {owner[1]}, was killed"
-        sign, now = (owner, trial.system_attrs.get(_BEAT)), time.monotonic()
-        before, since = self._heard.setdefault(trial._trial_id, (sign, now))
-        if before != sign:
-            self._heard[trial._trial_id] = (sign, now)
-        elif now - since > self.silent_seconds:
+        if self._unchanged(trial, (owner, trial.system_attrs.get(_BEAT))) > self.silent_seconds:
             return f"its worker gave no sign of life for {self.silent_seconds:.0f} s"
         return ""
+
+    def _unchanged(self, trial: FrozenTrial, sign: Any) -> float:
+        """For how many seconds this process has seen no other sign of a trial."""
+        now = time.monotonic()
+        before, since = self._heard.get(trial._trial_id, (None, now))
+        if before != sign:
+            since = now
+        self._heard[trial._trial_id] = (sign, since)
+        return now - since
 
     def _end(self, trial: FrozenTrial, reason: str, attempt: int) -> bool:
         again = attempt <= 2
         try:
             self.storage.set_trial_user_attr(trial._trial_id, REASON, reason)
-            self.storage.set_trial_user_attr(trial._trial_id, AGAIN, again)
+            self.storage.set_trial_user_attr(trial._trial_id, AGAIN, attempt if again else False)
             if not self.storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL):
                 return False
         except UpdateFinishedTrialError:  # somebody else was first
             return False
         if again:
-            values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            kept = {name: value for name, value in trial.user_attrs.items() if name == "untuned"}
-            self.add(values, **{RETRY_OF: trial.number, ATTEMPT: attempt, **kept})
+            self._retry(trial, attempt)
         return True
+
+    def _retry(self, trial: FrozenTrial, attempt: int) -> None:
+        values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+        kept = {name: value for name, value in trial.user_attrs.items() if name == "untuned"}
+        self.add(values, **{RETRY_OF: trial.number, ATTEMPT: attempt, **kept})
+
+    def _without_retry(self) -> list[FrozenTrial]:
+        """Trials that are to be tried again, and whose retry is still to come: or never, if whoever ended them died."""
+        trials = self.storage.get_all_trials(self.study_id, deepcopy=False)
+        retried = {trial.user_attrs.get(RETRY_OF) for trial in trials}
+        lost = [trial for trial in trials if is_tried_again(trial) and REASON in trial.user_attrs]
+        return [trial for trial in lost if trial.number not in retried]
+
+
+def is_tried_again(trial: FrozenTrial) -> bool:
+    """Whether a trial was broken off, and counts under another number, or not at all."""
+    return trial.state == TrialState.FAIL and bool(trial.user_attrs.get(AGAIN))
 
 
 def worked(pid: int, trials: Sequence[FrozenTrial]) -> bool:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,10 @@ def _quiet():
 def run_study(root, plugin, *args, trials=5, where=None, jobs=1, timeout=None, console=None, **about):
     plan, data = make_plan([f"--plugin={plugin}", SMALL, f"--runs_dir={root}", *args], **about)
     return tune(begin_study(plan, root, where, trials), data, jobs=jobs, timeout=timeout, console=console)
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def drawn(finished):
@@ -172,13 +177,30 @@ class TestFinished:
         waits.join()
         assert study.queue.unfinished() == 1
 
+    def test_a_winner_is_counted_as_tested_though_the_end_was_killed(self, finished, tmp_path, monkeypatch):
+        folder = tmp_path / "tune" / "ease-sample"
+        shutil.copytree(finished.folder, folder)
+        study = open_study("ease-sample", tmp_path)
+        taken = study.queue.storage.create_new_trial(study.queue.study_id)
+        study.storage.set_trial_state_values(taken, TrialState.COMPLETE, [finished.winner.value + 1])
+        data = prepared_data(study)
+
+        with monkeypatch.context() as killed:
+            killed.setattr("recflow.tuning.finish._promote", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                finish(study, data)
+        write_down_broken_off(study)
+        kept = json.loads((folder / "study.json").read_text())
+        assert (kept["tested"], kept["promoted"]) == ([finished.winner.number, 5], finished.winner.number)
+        promoted = []
+        with monkeypatch.context() as patch:
+            patch.setattr("recflow.tuning.finish._promote", lambda *args: promoted.append(args[2].number))
+            assert finish(study, data).tested == (finished.winner.number, 5)
+        assert promoted == [5]
+
     def test_a_name_is_taken_once(self, finished, root):
         with pytest.raises(RecflowError, match="--resume ease-sample"):
             run_study(root, "ease")
-
-
-def interrupted(*_):
-    raise KeyboardInterrupt
 
 
 class TestBeginning:
@@ -386,8 +408,6 @@ class TestWorkers:
 
 
 def test_a_winner_that_another_machine_ran_is_fitted_again_here(tmp_path):
-    import shutil
-
     plan, data = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path / 'there'}"])
     where = f"sqlite:///{tmp_path}/shared.db"
     there = tune(begin_study(plan, tmp_path / "there", where, 3), data)

@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from recflow.tuning.storage import open_storage, quiet_optuna
-from recflow.tuning.trial_queue import ATTEMPT, REASON, RETRY_OF, Queue
+from recflow.tuning.trial_queue import ATTEMPT, REASON, RETRY_OF, Queue, is_tried_again
 from tests.tuning import postgres
 
 CREW = Path(__file__).with_name("crew.py")
@@ -149,6 +149,47 @@ def test_a_trial_that_is_handed_back_waits_again_with_its_values(where):
     trial = optuna.Trial(queue.study, queue.take())
     assert trial.suggest_float("x", 0, 1) == first.params["x"]
     assert second.user_attrs[ATTEMPT] == 1, "that was not the trial's fault"
+
+
+def test_a_trial_whose_rescuer_is_killed_before_it_adds_the_retry_is_found(where, monkeypatch):
+    queue = begin(where, "rescuer", trials=1)
+    taken = queue.take()
+    optuna.Trial(queue.study, taken).suggest_float("x", 0, 1)
+    with monkeypatch.context() as killed:
+        killed.setattr(queue, "add", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            queue.hand_back(queue.storage.get_trial(taken), "interrupted")
+    assert queue.take() is None
+    assert queue.unfinished() == 1
+    queue.beat_seconds = 0.2
+    queue.rescue()
+    assert queue.take() is None, "its rescuer may be about to add it"
+    time.sleep(0.3)
+    for _ in range(2):
+        queue.rescue()
+        assert queue.unfinished() == 1
+    first, second = queue.study.get_trials()
+    assert second.system_attrs["fixed_params"] == first.params
+    assert (second.user_attrs[RETRY_OF], second.user_attrs[ATTEMPT]) == (0, 1)
+
+
+def test_a_trial_that_ends_while_it_is_rescued_counts(where, monkeypatch):
+    queue = begin(where, "late", trials=1)
+    taken = queue.take()
+    set_state = queue.storage.set_trial_state_values
+
+    def too_late(trial_id, state):
+        set_state(taken, TrialState.COMPLETE, [0.5])
+        return set_state(trial_id, state)
+
+    monkeypatch.setattr(queue.storage, "set_trial_state_values", too_late)
+    assert not queue.hand_back(queue.storage.get_trial(taken), "silent")
+    assert queue.unfinished() == 0
+    assert [is_tried_again(trial) for trial in queue.study.get_trials()] == [False]
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
 
 
 def test_an_endless_queue_always_has_a_trial():
