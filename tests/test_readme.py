@@ -117,7 +117,7 @@ def test_serve_answers_the_curl_and_the_client(folder):
                     "localhost:3000", f"127.0.0.1:{port}"
                 )
                 done = subprocess.run([sys.executable, "-c", client], capture_output=True, text=True, check=True)
-                assert done.stdout.startswith("known user ['")
+                assert done.stdout.startswith("known user [")
                 return
             except OSError:
                 time.sleep(0.5)

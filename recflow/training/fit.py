@@ -40,6 +40,7 @@ from recflow.runs import (
 from recflow.training.baselines import training_errors
 from recflow.training.callbacks import BestCheckpoint, EpochProgress, History, LastCheckpoint, Patience
 from recflow.training.configuration import FitConfiguration, flatten, parse, resume_arguments, take_resume
+from recflow.training.interrupts import StopIfInterrupted, noticed_interrupts
 from recflow.training.loggers import make_loggers
 from recflow.training.measure import as_json, measure_test, numbers
 from recflow.training.modules import ClosedFormModule, RecModule
@@ -142,7 +143,7 @@ def run_fit(
         callbacks: See :func:`fit`.
         curves: Whether to draw them, which takes longer than some models' fits.
     """
-    with quiet_libraries():
+    with quiet_libraries(), noticed_interrupts():
         console = console if is_first_process() else Console(quiet=True)
         return _Fit(configuration, resumed, console, callbacks, curves=curves).run_all(folder)
 
@@ -406,7 +407,12 @@ class _Fit:
         folder = self.run.path / "checkpoints"
         mode = "min" if lower_is_better(self.monitor) else "max"
         last = folder / "last.ckpt"
-        callbacks: list[pl.Callback] = [history, EpochProgress(self.console, self.monitor), *self.callbacks]
+        callbacks: list[pl.Callback] = [
+            history,
+            EpochProgress(self.console, self.monitor),
+            StopIfInterrupted(),
+            *self.callbacks,
+        ]
         if self.validated:
             best = BestCheckpoint(
                 folder, filename="best", monitor=self.monitor, mode=mode, enable_version_counter=False

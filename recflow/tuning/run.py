@@ -17,8 +17,8 @@ from optuna.trial import FrozenTrial, TrialState
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.training.fit import configure
+from recflow.training.interrupts import stop_if_interrupted
 from recflow.tuning.boards import log_trial
-from recflow.tuning.interrupts import stop_if_interrupted
 from recflow.tuning.study import Study, work
 from recflow.tuning.trial_queue import worked
 from recflow.tuning.trials import BASE, UNTUNED, run_trial, strip

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial
 
 from recflow.errors import RecflowError
 from recflow.runs import Run, read_mapping
-from recflow.tuning.interrupts import stop_if_interrupted
+from recflow.training.interrupts import stop_if_interrupted
 from recflow.tuning.plan import Plan, kept_plan
 from recflow.tuning.samplers import make_pruner, make_sampler
 from recflow.tuning.space import grid_points

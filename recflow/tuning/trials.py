@@ -21,7 +21,7 @@ from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.runs import Run
 from recflow.training.fit import run_fit
-from recflow.tuning.interrupts import stop_if_interrupted
+from recflow.training.interrupts import stop_if_interrupted
 from recflow.tuning.plan import Plan, as_arguments, configure_on
 from recflow.tuning.space import decode
 from recflow.tuning.trial_queue import REASON

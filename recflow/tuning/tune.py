@@ -8,8 +8,8 @@ from rich.console import Console
 
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
+from recflow.training.interrupts import noticed_interrupts
 from recflow.tuning.finish import Finished, finish, write_down_broken_off
-from recflow.tuning.interrupts import noticed_interrupts
 from recflow.tuning.run import Crew, prepared_data, run_here
 from recflow.tuning.space import decode, describe
 from recflow.tuning.storage import MEMORY, public_form, quiet_optuna

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 from recflow.errors import RecflowError
-from recflow.tuning.interrupts import noticed_interrupts
+from recflow.training.interrupts import noticed_interrupts
 from recflow.tuning.storage import quiet_optuna
 from recflow.tuning.study import open_study, work
 

@@ -1,4 +1,4 @@
-"""Ctrl-C, noticed even where Python drops it: an interrupt inside a finaliser is printed and forgotten."""
+"""Ctrl-C, noticed even where it is dropped: inside a finaliser it is printed and forgotten, and libraries catch it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+import lightning.pytorch as pl
 
 _asked = threading.Event()
+_watching = False
 
 
 @contextmanager
 def noticed_interrupts() -> Iterator[None]:
     """Remember that an interrupt came, beside raising it; only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+    global _watching
+    if _watching or threading.current_thread() is not threading.main_thread():
+        yield  # who watches already goes on to
         return
     _asked.clear()
 
@@ -28,11 +33,21 @@ def noticed_interrupts() -> Iterator[None]:
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGINT, remember)
+    _watching = True
     try:
         yield
     finally:
+        _watching = False
         signal.signal(signal.SIGINT, before)
         _asked.clear()
+
+
+class StopIfInterrupted(pl.Callback):
+    """Ends training after the batch in which an interrupt was dropped."""
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """See :func:`stop_if_interrupted`."""
+        stop_if_interrupted()
 
 
 def stop_if_interrupted() -> None:
