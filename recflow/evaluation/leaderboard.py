@@ -15,7 +15,7 @@ import polars as pl
 
 from recflow.errors import RecflowError
 from recflow.evaluation.scores import ERRORS, Row, require_comparable
-from recflow.evaluation.significance import FLIPS, LEVEL, Floats, PerUser, bootstrap, holm, interval, paired_test
+from recflow.evaluation.significance import FLIPS, LEVEL, Floats, PerUser, holm, paired_test
 from recflow.runs import lower_is_better
 
 FALSE_ALARMS = 0.05
@@ -92,18 +92,10 @@ class Leaderboard:
             raise RecflowError("The models share no test user: there is nothing to test.")
         return shared
 
-    @cached_property
+    @property
     def intervals(self) -> dict[str, dict[str, tuple[float, float]]]:
-        """95 % bootstrap intervals over users, by row and metric; none where a metric is no ratio of sums over users.
-
-        Coverage and the Gini index have none: a resample holds fewer different users, so it recommends fewer items.
-        """
-        found = {}
-        for row in self.finished:
-            metrics = row.per_user(row.users)
-            ends = interval(bootstrap(list(metrics.values()))) if metrics else ((), ())
-            found[row.name] = {name: (float(low), float(high)) for name, low, high in zip(metrics, *ends, strict=True)}
-        return found
+        """The intervals of every row, by its name."""
+        return {row.name: row.intervals for row in self.finished}
 
     @cached_property
     def differences(self) -> dict[tuple[str, str], Difference]:

@@ -10,7 +10,7 @@ from typing import Any
 from recflow.errors import RecflowError
 from recflow.evaluation.page import Picture, Table, write_page
 from recflow.evaluation.scores import Row
-from recflow.evaluation.significance import LEVEL, bootstrap, interval
+from recflow.evaluation.significance import LEVEL
 from recflow.pictures import draw, draw_map
 from recflow.runs import CURVES, Run
 
@@ -67,12 +67,7 @@ def _report(run: Run, path: Path) -> Path:
 
 
 def _intervals(run: Run) -> dict[str, tuple[float, float]]:
-    row = Row(run.metrics["plugin"], (run,))
-    per_user = row.per_user(row.users)
-    if not per_user:
-        return {}
-    ends = zip(per_user, *interval(bootstrap(list(per_user.values()))), strict=True)
-    return {name: (float(low), float(high)) for name, low, high in ends}
+    return Row(run.metrics["plugin"], (run,)).intervals
 
 
 def _lead(run: Run) -> list[str]:

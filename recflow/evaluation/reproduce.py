@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from recflow.evaluation.compare import make_folder
 from recflow.evaluation.parts import fit_part
 from recflow.evaluation.protocols import Protocol, Verdict, find_protocol
 from recflow.evaluation.scores import Row
-from recflow.evaluation.significance import bootstrap, interval
 from recflow.recipes import recipes_folder
 from recflow.runs import Run
 from recflow.training.configuration import flatten
@@ -40,27 +39,22 @@ class Reproduction:
     @property
     def measured(self) -> dict[str, float]:
         """The published metrics as measured, means over the runs."""
-        names = self.protocol.published
-        return {name: statistics.fmean(run.metrics["test"][name] for run in self.runs) for name in names}
+        return {name: self._row.means[name] for name in self.protocol.published}
 
     @property
     def deviations(self) -> dict[str, float]:
         """Sample standard deviations over the runs; none of a single run."""
-        if len(self.runs) < 2:
-            return {}
-        return {name: statistics.stdev(run.metrics["test"][name] for run in self.runs) for name in self.measured}
+        return {name: value for name, value in self._row.deviations.items() if name in self.protocol.published}
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95 % intervals over users, where a metric is kept by user; none over folds, which test different rows."""
-        if self.protocol.folds:
-            return {}
-        row = Row(self.protocol.name, self.runs)
-        per_user = {name: values for name, values in row.per_user(row.users).items() if name in self.measured}
-        if not per_user:
-            return {}
-        ends = zip(per_user, *interval(bootstrap(list(per_user.values()))), strict=True)
-        return {name: (float(low), float(high)) for name, low, high in ends}
+        found = {} if self.protocol.folds else self._row.intervals
+        return {name: ends for name, ends in found.items() if name in self.protocol.published}
+
+    @cached_property
+    def _row(self) -> Row:
+        return Row(self.protocol.name, self.runs)
 
     @property
     def verdicts(self) -> dict[str, Verdict]:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from recflow.errors import RecflowError
-from recflow.evaluation.significance import PerUser
+from recflow.evaluation.significance import PerUser, bootstrap, interval
 from recflow.runs import COMPARABLE, PER_USER, Run
 
 ERRORS = {"rmse": ("mse", True), "mse": ("mse", False), "mae": ("mae", False)}
@@ -89,6 +89,18 @@ class Row:
     def users(self) -> pl.Series:
         """Ids of the users who are measured in any run, ascending."""
         return self._summed["user_id"]
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % bootstrap intervals over users, by metric; none where a metric is no ratio of sums over users.
+
+        Coverage and the Gini index have none: a resample holds fewer different users, so it recommends fewer items.
+        """
+        per_user = self.per_user(self.users)
+        if not per_user:
+            return {}
+        ends = zip(per_user, *interval(bootstrap(list(per_user.values()))), strict=True)
+        return {name: (float(low), float(high)) for name, low, high in ends}
 
     def per_user(self, users: pl.Series) -> dict[str, PerUser]:
         """Each metric that is a ratio of sums over users; over all runs together.
