@@ -67,7 +67,11 @@ def _print_list(console: Console) -> None:
 def _print(console: Console, done: Reproduction) -> None:
     protocol, measured, verdicts = done.protocol, done.measured, done.verdicts
     table = Table(box=None, pad_edge=False, padding=(0, 1), title=protocol.what, title_justify="left")
-    for name in ("metric", "published", "held to", "ours", "95 %", "recorded", "verdict"):
+    heads = ["metric", "published", "held to", "ours", "95 %", "recorded", "verdict"]
+    too_good = done.chosen_on_test
+    if too_good:
+        heads.insert(5, "chosen on test")
+    for name in heads:
         table.add_column(name, justify="left" if name in ("metric", "verdict") else "right", no_wrap=True)
     for name, value in measured.items():
         spread = f" ±{done.deviations[name]:.4f}" if name in done.deviations else ""
@@ -79,6 +83,7 @@ def _print(console: Console, done: Reproduction) -> None:
             _held_to(protocol, name),
             f"{value:.4f}{spread}",
             f"{ends[0]:.4f}\n{ends[1]:.4f}" if ends else "–",
+            *([f"{too_good[name]:.4f}"] if too_good else []),
             f"{protocol.ours[name]:.4f}" if name in protocol.ours else "–",
             f"[{_STYLES[verdict]}]{verdict}[/]" if verdict else "",
         )
@@ -97,6 +102,9 @@ def _print(console: Console, done: Reproduction) -> None:
     theirs = (
         "; the source chose its epoch on test, ours is chosen on validation" if protocol.chosen_on == "test" else ""
     )
+    if too_good:
+        decides = next(iter(protocol.published))
+        theirs += f"; chosen there, too, by {decides}, it would be epoch {too_good['epoch']:g}"
     console.print(f"[dim]{runs}; intervals: bootstrap over users{theirs}[/]", soft_wrap=True)
     console.print(
         f"[dim]paper {protocol.paper}\nfigures {protocol.figures}\ncode {protocol.code}\nruns {done.path}[/]",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import yaml
 from rich.console import Console
 
@@ -24,7 +25,13 @@ DECISIVE = (
 """Sections of a configuration that decide what a fit comes to; the others say where it goes and what is logged."""
 
 
-def fit_part(folder: Path, arguments: Sequence[str], console: Console, prepared: Dataset | None = None) -> Run:
+def fit_part(
+    folder: Path,
+    arguments: Sequence[str],
+    console: Console,
+    prepared: Dataset | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+) -> Run:
     """Fit into a folder, unless what is asked for is there already.
 
     Args:
@@ -32,6 +39,7 @@ def fit_part(folder: Path, arguments: Sequence[str], console: Console, prepared:
         arguments: What ``recflow fit`` would be given.
         console: Where progress is shown.
         prepared: The data, where they have been made ready already.
+        callbacks: See :func:`recflow.fit`.
 
     Raises:
         RecflowError: If something else was fitted there, or the fit fails.
@@ -48,10 +56,10 @@ def fit_part(folder: Path, arguments: Sequence[str], console: Console, prepared:
         return run
     if not run.finished and (folder / "checkpoints" / "last.ckpt").is_file():
         console.print(f"[dim]goes on where it was broken off: {folder}[/]", highlight=False)
-        return run_fit(*configure([f"--resume={folder}"], prepared), console)
+        return run_fit(*configure([f"--resume={folder}"], prepared), console, callbacks=callbacks)
     if folder.exists():
         shutil.rmtree(folder)
-    return run_fit(configuration, None, console, folder)
+    return run_fit(configuration, None, console, folder, callbacks)
 
 
 def check_part(folder: Path, arguments: Sequence[str], prepared: Dataset | None = None) -> FitConfiguration:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,7 @@ from recflow.evaluation.compare import make_folder
 from recflow.evaluation.parts import fit_part
 from recflow.evaluation.protocols import Protocol, Verdict, find_protocol
 from recflow.evaluation.scores import Row
+from recflow.evaluation.selections import TestEachEpoch, chosen_on_test
 from recflow.recipes import recipes_folder
 from recflow.runs import Run
 from recflow.training.configuration import flatten
@@ -51,6 +53,19 @@ class Reproduction:
         """95 % intervals over users, where a metric is kept by user; none over folds, which test different rows."""
         found = {} if self.protocol.folds else self._row.intervals
         return {name: ends for name, ends in found.items() if name in self.protocol.published}
+
+    @cached_property
+    def chosen_on_test(self) -> dict[str, float]:
+        """The published metrics at the epoch that is best on the test part, by the first of them; means over the runs.
+
+        Empty unless the source chose its epoch so: it is too good to be true, and only comparable with such figures.
+        """
+        names = list(self.protocol.published)
+        found = [chosen_on_test(run, names[0]) for run in self.runs] if self.protocol.chosen_on == "test" else []
+        known = [values for values in found if values is not None]
+        if len(known) < len(self.runs):
+            return {}
+        return {name: statistics.fmean(values[name] for values in known) for name in ("epoch", *names)}
 
     @cached_property
     def _row(self) -> Row:
@@ -107,7 +122,8 @@ def _fit_all(protocol: Protocol, path: Path, runs_dir: Path, console: Console) -
     runs = []
     for label, chosen in parts:
         console.print(f"\n[bold]{protocol.name}[/], {label.replace('-', ' ')}", highlight=False)
-        runs.append(fit_part(path / label, [*given, *chosen], console))
+        also = [TestEachEpoch(path / label)] if protocol.chosen_on == "test" else []
+        runs.append(fit_part(path / label, [*given, *chosen], console, callbacks=also))
     return tuple(runs)
 
 
@@ -117,6 +133,7 @@ def _write(done: Reproduction) -> None:
         "what": done.protocol.what,
         "published": dict(done.protocol.published),
         "measured": done.measured,
+        "chosen_on_test": done.chosen_on_test,
         "sd": done.deviations,
         "intervals": done.intervals,
         "verdicts": done.verdicts,

@@ -2,14 +2,17 @@
 
 import json
 
+import polars as pl
 import pytest
 
 from recflow import registry
 from recflow.cli import main
 from recflow.errors import RecflowError
 from recflow.evaluation import protocols as module
+from recflow.evaluation import selections
 from recflow.evaluation.protocols import Protocol, find_protocol, protocols
 from recflow.evaluation.reproduce import reproduce
+from recflow.evaluation.selections import BY_EPOCH
 from recflow.recipes import find_recipe, read_recipe, recipes_folder
 
 RECIPE = "plugin: bias-only\ndata:\n  name: sample:ratings=3000\n  folds: 2\n  val_fraction: 0.0\n"
@@ -105,6 +108,64 @@ def test_runs_that_a_protocol_begins_with_are_made_first(here, monkeypatch):
     done = reproduce("both", here / "runs")
     assert done.reached
     assert "runs/reproduce/half/seed-42" in done.runs[0].metrics["header"]["pretrained"]
+
+
+@pytest.fixture
+def chosen_there(here, monkeypatch):
+    """A protocol whose source chose its epoch on the test part, by hit@10."""
+    (here / "both.yaml").write_text(
+        "plugin: bpr-mf\ndata: {name: 'sample:ratings=3000'}\nmodel: {embedding_dim: 4}\ntrainer: {max_epochs: 4}\n"
+    )
+    published = {"hit@10": 0.0, "ndcg@10": 0.0}
+    mine = protocol(recipe="both.yaml", folds=0, published=published, tolerance={}, chosen_on="test")
+    monkeypatch.setattr(module, "protocols", lambda: {"mine": mine})
+    return here
+
+
+def test_an_epoch_that_the_source_chose_on_test_stands_beside_ours(chosen_there, monkeypatch, capsys):
+    done = reproduce("mine", chosen_there / "runs")
+    (run,) = done.runs
+    epochs = pl.read_csv(run.path / BY_EPOCH)
+    assert epochs["epoch"].to_list() == [1, 2, 3, 4]
+    ours = epochs.row(run.metrics["best_epoch"] - 1, named=True)  # the very numbers of the test at the end
+    assert {name: ours[name] for name in done.measured} == pytest.approx(done.measured, abs=1e-12)
+    best = epochs["hit@10"].arg_max()
+    assert done.chosen_on_test["epoch"] == best + 1
+    assert done.chosen_on_test["hit@10"] == epochs["hit@10"].max()
+    assert done.chosen_on_test["ndcg@10"] == epochs["ndcg@10"][best]
+    monkeypatch.chdir(chosen_there)
+    assert main(["reproduce", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert f"it would be epoch {best + 1}" in said
+    assert f"{epochs['hit@10'].max():.4f}" in said
+
+
+def test_looking_at_the_test_part_changes_nothing_in_training(chosen_there, monkeypatch):
+    watched = reproduce("mine", chosen_there / "watched")
+    alone = protocol(recipe="both.yaml", folds=0, published={"hit@10": 0.0}, tolerance={})
+    monkeypatch.setattr(module, "protocols", lambda: {"mine": alone})
+    unwatched = reproduce("mine", chosen_there / "alone")
+    assert unwatched.chosen_on_test == {}
+    assert unwatched.runs[0].metrics["test"] == watched.runs[0].metrics["test"]
+
+
+def test_a_run_that_is_gone_on_with_keeps_the_epochs_before_the_break(chosen_there, monkeypatch):
+    whole = reproduce("mine", chosen_there / "whole")
+    measure = selections.evaluate
+    monkeypatch.setattr(selections, "evaluate", lambda *given: calls.append(1) or broken(*given))
+    calls: list[int] = []
+
+    def broken(*given):
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return measure(*given)
+
+    with pytest.raises(KeyboardInterrupt):
+        reproduce("mine", chosen_there / "runs")
+    done = reproduce("mine", chosen_there / "runs")
+    assert len(calls) == 5  # the third epoch was not kept, so it was trained again
+    assert done.chosen_on_test == whole.chosen_on_test
+    assert pl.read_csv(done.runs[0].path / BY_EPOCH).equals(pl.read_csv(whole.runs[0].path / BY_EPOCH))
 
 
 def test_the_exit_code_says_whether_it_was_reached(here, monkeypatch, capsys):
