@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
+from recflow.atomic import write_text
 from recflow.errors import RecflowError
 
 if TYPE_CHECKING:
@@ -219,9 +219,7 @@ class Run:
 
     def write_text(self, name: str, content: str) -> None:
         """Write a file of the run, whole or not at all."""
-        scratch = self.path / f".{name}.tmp"
-        scratch.write_text(content, encoding="utf-8")
-        os.replace(scratch, self.path / name)
+        write_text(self.path / name, content)
 
 
 def load_run(path: str | Path) -> Run:

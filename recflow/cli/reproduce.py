@@ -57,7 +57,9 @@ def _print_list(console: Console) -> None:
     table.add_column("min", justify="right")
     for protocol in protocols().values():
         names = list(protocol.held_to)[:2]
-        figures = "\n".join(f"{name} {protocol.published[name]:.4f}" for name in names)
+        figures = "\n".join(
+            f"{name} {protocol.published[name]:.4f}" if name in protocol.published else f"{name} –" for name in names
+        )
         ours = "\n".join(f"{protocol.ours[name]:.4f}" if name in protocol.ours else "–" for name in names)
         table.add_row(protocol.name, protocol.what, figures, ours, f"{protocol.minutes:g}")
     console.print(table)
@@ -79,7 +81,7 @@ def _print(console: Console, done: Reproduction) -> None:
         verdict = verdicts.get(name, "")
         table.add_row(
             name,
-            f"{protocol.published[name]:.4f}",
+            f"{protocol.published[name]:.4f}" if name in protocol.published else "–",
             _held_to(protocol, name),
             f"{value:.4f}{spread}",
             f"{ends[0]:.4f}\n{ends[1]:.4f}" if ends else "–",
@@ -107,7 +109,8 @@ def _print(console: Console, done: Reproduction) -> None:
         theirs += f"; chosen there, too, by {decides}, it would be epoch {too_good['epoch']:g}"
     console.print(f"[dim]{runs}; intervals: bootstrap over users{theirs}[/]", soft_wrap=True)
     console.print(
-        f"[dim]paper {protocol.paper}\nfigures {protocol.figures}\ncode {protocol.code}\nruns {done.path}[/]",
+        f"[dim]paper {protocol.paper}\nfigures {protocol.figures or 'none published'}\ncode {protocol.code}\n"
+        f"runs {done.path}[/]",
         soft_wrap=True,
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from recflow.atomic import write_text
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,4 @@ def write_page(
     page = environment.get_template("report.html.j2").render(
         title=title, lead=lead, small=small, tables=tables, pictures=pictures
     )
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(page, encoding="utf-8")
-    os.replace(scratch, path)
+    write_text(path, page)

@@ -25,10 +25,10 @@ class Protocol:
         name: What ``recflow reproduce`` knows it by.
         what: Model, data and protocol, in words.
         paper: Where the model comes from.
-        figures: Where the figures stand.
+        figures: Where the figures stand; empty where nobody has published any.
         code: The reference code.
         recipe: Ours, under ``experiments/``.
-        published: Test metrics.
+        published: Test metrics as printed there.
         minutes: How long ours takes, about, on two cores.
         settings: What is changed of the recipe.
         of: Protocols to run first, whose run folders become settings.
@@ -36,7 +36,7 @@ class Protocol:
         resplit: Whether each seed splits the data anew.
         folds: One fit each, instead of seeds; 0 for none.
         tolerance: How far short of a figure still counts as within tolerance; 0 where nothing is said.
-        target: What recflow holds itself to where that is stricter than the published figure.
+        target: What recflow holds itself to where that is stricter than the published figure, or where there is none.
         ours: What recflow measured before.
         chosen_on: ``test`` where the source chose its epoch on the test part.
         note: How the source's protocol differs from ours; empty if it does not.
@@ -60,6 +60,11 @@ class Protocol:
     ours: Mapping[str, float] = field(default_factory=dict)
     chosen_on: Literal["test"] | None = None
     note: str = ""
+
+    @property
+    def metrics(self) -> list[str]:
+        """The published metrics, then those of our own aims."""
+        return list(dict.fromkeys([*self.published, *self.target]))
 
     @property
     def held_to(self) -> Mapping[str, float]:

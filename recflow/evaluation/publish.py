@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from recflow.atomic import replacing, write_text
 from recflow.evaluation.compare import make_folder
 from recflow.evaluation.leaderboard import Leaderboard
 from recflow.evaluation.page import Picture, Table, write_page
@@ -29,9 +29,10 @@ def publish(board: Leaderboard, folder: Path) -> list[Path]:
     """
     make_folder(folder)
     table = board.table()
-    table.write_parquet(folder / "leaderboard.parquet")
-    table.write_csv(folder / "leaderboard.csv")
-    _replace(folder / "leaderboard.md", markdown(board))
+    with replacing(folder / "leaderboard.parquet") as path:
+        table.write_parquet(path)
+    write_text(folder / "leaderboard.csv", table.write_csv())
+    write_text(folder / "leaderboard.md", markdown(board))
     drawn = {"intervals": plot_intervals, "costs": plot_costs}
     if board.differences:
         drawn["differences"] = plot_differences
@@ -115,9 +116,3 @@ def _with_interval(board: Leaderboard, row: Row, name: str) -> str:
 def _plain(text: str) -> str:
     """Text that Markdown takes for nothing else."""
     return re.sub(r"([|<>*_`\\])", r"\\\1", text)
-
-
-def _replace(path: Path, content: str) -> None:
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(content, encoding="utf-8")
-    os.replace(scratch, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
+from recflow.atomic import write_text
 from recflow.errors import RecflowError
 from recflow.evaluation.compare import make_folder
 from recflow.evaluation.parts import fit_part
@@ -40,19 +40,19 @@ class Reproduction:
 
     @property
     def measured(self) -> dict[str, float]:
-        """The published metrics as measured, means over the runs."""
-        return {name: self._row.means[name] for name in self.protocol.published}
+        """The metrics of the protocol as measured, means over the runs."""
+        return {name: self._row.means[name] for name in self.protocol.metrics}
 
     @property
     def deviations(self) -> dict[str, float]:
         """Sample standard deviations over the runs; none of a single run."""
-        return {name: value for name, value in self._row.deviations.items() if name in self.protocol.published}
+        return {name: value for name, value in self._row.deviations.items() if name in self.protocol.metrics}
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
         """95 % intervals over users, where a metric is kept by user; none over folds, which test different rows."""
         found = {} if self.protocol.folds else self._row.intervals
-        return {name: ends for name, ends in found.items() if name in self.protocol.published}
+        return {name: ends for name, ends in found.items() if name in self.protocol.metrics}
 
     @cached_property
     def chosen_on_test(self) -> dict[str, float]:
@@ -140,6 +140,4 @@ def _write(done: Reproduction) -> None:
         "runs": [run.path.name for run in done.runs],
         "header": done.runs[0].metrics["header"],
     }
-    scratch = done.path / ".reproduction.json.tmp"
-    scratch.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(scratch, done.path / "reproduction.json")
+    write_text(done.path / "reproduction.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")

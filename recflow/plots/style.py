@@ -11,6 +11,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from recflow.atomic import replacing
+
 BLUE, ORANGE, GREY = "#0b6e99", "#e08e2b", "#5f6670"
 STYLE: Any = {
     "font.size": 11,
@@ -50,4 +52,5 @@ def picture(
         figure = Figure(figsize=size, dpi=150, layout="constrained")
         yield list(figure.subplots(*shape, squeeze=False, **layout).flat)
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-        figure.savefig(path)
+        with replacing(path) as scratch:
+            figure.savefig(scratch)

@@ -48,11 +48,12 @@ def test_what_is_shipped_names_a_recipe_a_model_and_known_metrics(name):
     task = registry.load(recipe["plugin"]).task
     for metric in (*shipped.published, *shipped.tolerance, *shipped.target, *shipped.ours):
         kind = metric.partition("@")[0]
-        assert kind in ({"rmse", "mae"} if task == "rating" else {"recall", "ndcg", "mrr", "hit", "precision"})
+        assert kind in ({"rmse", "mae"} if task == "rating" else {"recall", "ndcg", "mrr", "hit", "precision", "auc"})
     assert shipped.tolerance.keys() <= shipped.published.keys()
-    assert shipped.ours.keys() <= shipped.published.keys()
+    assert shipped.ours.keys() <= set(shipped.metrics)
     assert all(other in protocols() for other in shipped.of.values())
-    assert all(link.startswith("https://") for link in (shipped.paper, shipped.figures, shipped.code))
+    assert all(link.startswith("https://") for link in (shipped.paper, shipped.code))
+    assert shipped.figures.startswith("https://") if shipped.published else shipped.target
 
 
 @pytest.mark.parametrize("name", protocols())
