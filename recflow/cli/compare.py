@@ -78,10 +78,11 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
     from recflow.evaluation.publish import shown_metrics
 
     names = shown_metrics(board)[: 7 if console.width >= 100 else 5]  # the files have all of them
+    costs = ["train s", "test s", "parameters"][: 3 if console.width >= 120 else 1]
     title = f"{board.header['dataset']}, test part; best first, by {board.metric}"
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1))
     table.add_column("model", no_wrap=True)
-    for name in [names[0], "95 %", *names[1:], "train s"]:
+    for name in [names[0], "95 %", *names[1:], *costs]:
         table.add_column(name, justify="right", no_wrap=True, style="dim" if name == "95 %" else None)
     for row in board.finished:
         values = [f"{row.means[name]:.4f}" if name in row.means else "–" for name in names]
@@ -89,7 +90,8 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
             values[0] += f"\n[dim]±{row.deviations[names[0]]:.4f}[/]"
         ends = board.intervals[row.name].get(names[0])
         between = "–" if ends is None else f"{ends[0]:.4f}\n{ends[1]:.4f}"
-        table.add_row(escape(row.name), values[0], between, *values[1:], f"{row.train_seconds:.3g}")
+        spent = [f"{row.train_seconds:.3g}", f"{row.test_seconds:.3g}", f"{row.parameters:,}"][: len(costs)]
+        table.add_row(escape(row.name), values[0], between, *values[1:], *spent)
     console.print(table)
     recipes = ", ".join(row.recipe for row in board.finished if row.recipe.endswith(("yaml", "yml")))
     if recipes:

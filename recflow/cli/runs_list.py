@@ -118,7 +118,8 @@ def list_runs(console: Console, root: Path, plugin: str | None, data: str | None
         if entry.state == "finished":
             groups.setdefault(entry.comparable, []).append(entry)
     for group in groups.values():
-        console.print(_table(group, root, sort))
+        console.print(_title(group[0].header), soft_wrap=True)
+        console.print(_table(console, group, root, sort))
         console.print()
     if rest := [entry for entry in entries if entry.state != "finished"]:
         console.print(_rest_table(rest, root))
@@ -228,27 +229,40 @@ def _sorted(entries: list[Entry], metric: str) -> list[Entry]:
     ]
 
 
-def _table(group: list[Entry], root: Path, sort: str | None) -> Table:
-    header = group[0].header
-    monitors = list(dict.fromkeys(entry.monitor for entry in group if entry.monitor))
-    names = chief_metrics(name for entry in group for name in entry.test)
-    if sort is not None and sort not in names and [sort] != monitors:
-        names.append(sort)
-    title = (
+def _title(header: Mapping[str, Any]) -> str:
+    return (
         f"[bold]{escape(str(header.get('dataset')))}[/] [dim]{escape(str(header.get('sha256'))[:8])}; "
         f"filter {escape(str(header.get('filter')))}; {escape(str(header.get('split')))}; "
         f"relevant: {escape(str(header.get('relevance')))}[/]"
     )
-    table = plain_table(title)
-    table.add_column("run", overflow="fold", min_width=24)
-    table.add_column("ended", style="dim", no_wrap=True)
-    table.add_column("epoch", justify="right", no_wrap=True)
-    for name in [*(monitors if len(monitors) < 2 else ["validation"]), *names]:
-        table.add_column(escape(name), justify="right", no_wrap=True)
-    table.add_column("s", justify="right", no_wrap=True)
-    for entry in group:
-        table.add_row(escape(str(entry.path.relative_to(root))), *_row(entry, names, len(monitors)))
+
+
+def _table(console: Console, group: list[Entry], root: Path, sort: str | None) -> Table:
+    """The group's table, with as many columns as there is room for: the run's name is never cut."""
+    monitors = list(dict.fromkeys(entry.monitor for entry in group if entry.monitor))
+    names = chief_metrics(name for entry in group for name in entry.test)
+    if sort is not None and sort not in names and [sort] != monitors:
+        names.append(sort)
+    heads = ["ended", "epoch", *(monitors if len(monitors) < 2 else ["validation"]), *names, "s"]
+    cells = [list(_row(entry, names, len(monitors))) for entry in group]
+    runs = [str(entry.path.relative_to(root)) for entry in group]
+    room = console.width - max(map(len, [*runs, "run"]))
+    kept = [sort or next(iter(names), "ended")]
+    for head in [*names, *monitors[:1], "validation", "ended", "epoch", "s"]:  # what matters most comes first
+        if head in heads and head not in kept and _width([*kept, head], heads, cells) <= room:
+            kept.append(head)
+    table = plain_table()
+    table.add_column("run", overflow="fold")
+    for head in (shown := [head for head in heads if head in kept]):
+        table.add_column(escape(head), justify="right", no_wrap=True, style="dim" if head == "ended" else None)
+    for run, row in zip(runs, cells, strict=True):
+        table.add_row(escape(run), *(row[heads.index(head)] for head in shown))
     return table
+
+
+def _width(chosen: Iterable[str], heads: list[str], cells: list[list[str]]) -> int:
+    """How many characters some columns take, with the gaps before them."""
+    return sum(2 + max(len(head), *(len(row[heads.index(head)]) for row in cells)) for head in chosen)
 
 
 def _row(entry: Entry, names: Iterable[str], monitors: int) -> Iterator[str]:

@@ -133,7 +133,7 @@ class Leaderboard:
                 listed = ", ".join(f"{other} (p = {_p(p)})" for other, p in ties.items())
                 said.append(f"No difference can be told between {name} and {listed}.")
             if beaten and place == 0:
-                others = "every other model" if len(beaten) == len(found) else ", ".join(beaten)
+                others = "every other model" if len(beaten) == len(found) > 1 else ", ".join(beaten)
                 said.append(f"{name} as fitted here is better than {others} (p {_below(max(beaten.values()))}).")
         if all(len(row.runs) == 1 for row in self.ranked):
             said.append("One seed each: fitted again with another, models that learn by chance may change places.")

@@ -159,6 +159,27 @@ class TestFinding:
 
 
 class TestList:
+    @pytest.mark.parametrize("width", [50, 60, 80, 100, 140])
+    def test_a_narrow_terminal_drops_columns_and_never_cuts_a_name_or_a_number(self, root, runs, monkeypatch, width):
+        name = "a-run-of-a-long-name"
+        make(root, name)
+        make(root, "short", plugin="ease", monitor="val/recall@10")
+        monkeypatch.setenv("COLUMNS", str(width))
+        out = runs("list")
+        table = [line.rstrip() for line in out.splitlines() if line.startswith(("run ", "lightgcn", "ease"))]
+        assert max(map(len, table)) <= width
+        assert "ndcg@10" in table[0]
+        assert ("ended" in table[0]) == (width >= 100)
+        assert any(line.startswith(f"lightgcn/toys/{name}  ") for line in table)
+        assert "relevant: every interaction" in out
+
+    def test_runs_that_were_not_tested_are_listed(self, root, runs):
+        path = make(root, "untested")
+        content = json.loads((path / "metrics.json").read_text())
+        del content["test"]
+        (path / "metrics.json").write_text(json.dumps(content))
+        assert row(runs("list"), "lightgcn/toys/untested")[-2:] == ["0.2000", "1.5"]
+
     def test_each_run_is_a_row_with_its_epochs_metrics_and_seconds(self, runs, root):
         make(root, "a", val=0.2222, test=0.1111)
         cells = row(runs("list"), "lightgcn/toys/a")
