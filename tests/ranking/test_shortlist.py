@@ -59,7 +59,7 @@ def _small(monkeypatch):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     items = drawn(1, ITEMS, DIM)
-    users = drawn(0, USERS, DIM) + torch.eye(DIM)[0] * 3  # everyone likes the first axis
+    users = drawn(0, USERS, DIM) + torch.eye(DIM)[0] * 8  # everyone likes the first axis
     ranker = FactorRanker(users, items, item_bias=drawn(2, ITEMS), reg=0.1)
     return save(tmp_path_factory.mktemp("large") / "bundle", ranker, untrained=torch.tensor([5, 6]))
 
@@ -225,6 +225,9 @@ class TestLists:
         for user in range(0, USERS, 10):
             found, expected = (model.recommend(user, 20, wishes=Wishes(genres=["Rare"])) for model in (indexed, exact))
             assert items(found.recommendations) == items(expected.recommendations)
+        seen = [0, 1000, 2000]
+        rest = items(indexed.recommend_for_history(seen, 20, wishes=Wishes(genres=["Rare"])).recommendations)
+        assert sorted(rest) == list(range(3000, ITEMS, 1000))
 
     def test_a_filter_on_what_scores_low_falls_back_to_exact_scores(self, indexed, exact, monkeypatch):
         asked = []
