@@ -57,7 +57,13 @@ def generate(folder: Path, users: int, items: int, dim: int, plain: bool, histor
         histories=Histories.from_pairs(torch.arange(users).repeat_interleave(history), seen, users, items),
         items=(Item(n, n + 1, f"Title {n}", 1950 + n % 70, ("Drama", "Comedy")[: n % 3], n) for n in range(items)),
         user_ids=range(1, users + 1),
-        about={"task": "ranking", "rating_scale": [1, 5], "relevant_from": None},
+        about={
+            "task": "ranking",
+            "rating_scale": [1, 5],
+            "relevant_from": None,
+            "header": {"dataset": "generated"},
+            "metrics": {},
+        },
     )
     return Recommender.load(folder)
 

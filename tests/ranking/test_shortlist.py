@@ -194,6 +194,7 @@ class TestLists:
         assert set(indexed.shortlists) == {"recommend", "similar"}
         for answer in (indexed.recommend(0), indexed.recommend(5), indexed.recommend_for_history([1, 2])):
             assert len(answer.recommendations) == 10
+        assert len(indexed.recommend(0, wishes=Wishes(genres=["Half"], diversity=0.5)).recommendations) == 10
         assert len(indexed.similar(7)[1]) == 10
 
     def test_what_was_seen_never_comes(self, indexed):
