@@ -98,6 +98,18 @@ class PriorRanker(Ranker):
         """See :meth:`Ranker.item_embeddings`."""
         return self.item_vectors[:, :-1]
 
+    def points(self) -> Tensor:
+        """Factors and bias; see :class:`~recflow.ranking.questions.InnerProducts`."""
+        return self.item_vectors
+
+    def queries(self, users: Tensor) -> Tensor:
+        """Factors, and a 1 for the items' biases; see :class:`~recflow.ranking.questions.InnerProducts`."""
+        return F.pad(self.user_vectors[users, :-1], (0, 1), value=1.0)
+
+    def queries_of_histories(self, histories: Histories, users: Tensor) -> Tensor:
+        """See :class:`~recflow.ranking.questions.InnerProducts`."""
+        return F.pad(self._fold_in(histories, users)[:, :-1], (0, 1), value=1.0)
+
     def predict(self, users: Tensor, items: Tensor) -> Tensor:
         """See :meth:`Ranker.predict`."""
         own, others = self.user_vectors[users], self.item_vectors[items]

@@ -78,6 +78,18 @@ class IALSRanker(Ranker):
         """See :meth:`~recflow.ranking.rankers.Ranker.item_embeddings`."""
         return self.item_factors
 
+    def points(self) -> Tensor:
+        """See :class:`~recflow.ranking.questions.InnerProducts`."""
+        return self.item_factors
+
+    def queries(self, users: Tensor) -> Tensor:
+        """See :class:`~recflow.ranking.questions.InnerProducts`."""
+        return self.user_factors[users]
+
+    def queries_of_histories(self, histories: Histories, users: Tensor) -> Tensor:
+        """See :class:`~recflow.ranking.questions.InnerProducts`."""
+        return self.fold_in(histories, users)
+
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
         """See :meth:`~recflow.ranking.rankers.Ranker.explain`; exact, by two factorisations for the whole history.
 

@@ -256,6 +256,18 @@ class FactorRanker(Ranker):
         """See :meth:`Ranker.item_embeddings`."""
         return self.item_factors if self.item_factors.shape[1] else None
 
+    def points(self) -> Tensor:
+        """Factors and bias; see :class:`~recflow.ranking.questions.InnerProducts`."""
+        return torch.cat([self.item_factors, self.item_bias[:, None]], dim=1)
+
+    def queries(self, users: Tensor) -> Tensor:
+        """Factors, and a 1 for the items' biases; see :class:`~recflow.ranking.questions.InnerProducts`."""
+        return F.pad(self.user_factors[users], (0, 1), value=1.0)
+
+    def queries_of_histories(self, histories: Histories, users: Tensor) -> Tensor:
+        """See :class:`~recflow.ranking.questions.InnerProducts`."""
+        return F.pad(self.fold_in_vectors(histories, users)[1], (0, 1), value=1.0)
+
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
         """See :meth:`Ranker.explain`; the same numbers, without folding in once for each item of the history."""
         length, dim = len(items), self.item_factors.shape[1]

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from recflow.errors import RecflowError
+from recflow.ranking import questions
 from recflow.ranking.bundle import Bundle, load_bundle
 from recflow.ranking.catalog import Id, Item
 from recflow.ranking.diversify import diversify, pool_size
 from recflow.ranking.histories import Histories
 from recflow.ranking.item_facts import ANYTHING, ItemFacts, Wishes
 from recflow.ranking.newcomers import Newcomer
+from recflow.ranking.questions import Question, best_of_all
+from recflow.ranking.shortlist import LEAST_RECALL, Shortlist, build_shortlists
 from recflow.ranking.titles import TitleIndex
 from recflow.ranking.topk import TopK, mask_, score_chunks, top_k
 
@@ -56,6 +59,8 @@ class Recommender:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.ranker, self.catalog, self.about = bundle.ranker, bundle.catalog, bundle.about
+        self.shortlists: dict[str, Shortlist] = {}
+        """What :meth:`build_index` made, for ``recommend`` and ``similar``; without it every item is scored."""
 
     @property
     def _rates(self) -> bool:
@@ -82,9 +87,8 @@ class Recommender:
         liked, stars = self._taste(seen, ratings)
         if bool(torch.isin(torch.tensor(user), self.bundle.untrained)):
             return self._fold_in(seen, liked, stars, k, reasons, wishes)
-        scores = self.ranker.score(torch.tensor([user]))[0]
-        taste = (liked, stars) if reasons else None
-        return Answer("known user", self._best(scores, seen, k, taste, self._rates, wishes))
+        question, taste = questions.of_user(self.ranker, user), (liked, stars) if reasons else None
+        return Answer("known user", self._best(question, seen, k, taste, self._rates, wishes, "recommend"))
 
     def routes(self, users: Tensor) -> list[Route]:
         """The way on which :meth:`recommend` and :meth:`recommend_many` find what to recommend to known users."""
@@ -163,8 +167,8 @@ class Recommender:
             RecflowError: If k is below 1, or the model knows no similarity.
         """
         meant = self.catalog.find(item)
-        scores = self.ranker.similar(torch.tensor([meant.item]))[0]
-        return meant, self._best(scores, torch.tensor([meant.item]), k)
+        question = questions.of_item(self.ranker, meant.item)
+        return meant, self._best(question, torch.tensor([meant.item]), k, by="similar")
 
     @torch.inference_mode()
     def new_item(
@@ -183,7 +187,27 @@ class Recommender:
         newcomer = Newcomer(self.bundle, genres, year)
         score = None if user_id is None else newcomer.score(self.catalog.user(user_id))
         nobody = torch.empty(0, dtype=torch.int64)
-        return self._best(newcomer.neighbours(), nobody, k), score, newcomer.unknown_features
+        return self._best(questions.of_scores(newcomer.neighbours), nobody, k), score, newcomer.unknown_features
+
+    @torch.inference_mode()
+    def build_index(self, least_recall: float = LEAST_RECALL) -> dict[str, Shortlist]:
+        """From now on score an index's candidates alone, for one user's or history's list and for similar items.
+
+        Many users at once are scored exactly all the same. May run in a thread while questions are answered, which
+        until then are by scoring every item.
+
+        Args:
+            least_recall: How many of the ten best an index must find, on average; one that does not is not used.
+
+        Returns:
+            What was built, for ``recommend`` and for ``similar``, with the recall of each, enough or not.
+
+        Raises:
+            RecflowError: If faiss is not installed.
+        """
+        built = build_shortlists(self.bundle, least_recall)
+        self.shortlists = {name: made for name, made in built.items() if made.recall >= least_recall}
+        return built
 
     def search(self, typed: str, k: int = 10) -> list[Item]:
         """The items whose titles have words that begin like those typed, best first."""
@@ -219,10 +243,9 @@ class Recommender:
         self, seen: Tensor, liked: Tensor, stars: Tensor | None, k: int, reasons: bool, wishes: Wishes
     ) -> Answer:
         if len(liked) == 0:
-            return Answer("popular", self._best(self._popularity, seen, k, wishes=wishes))
-        scores = self.ranker.score_history(liked, stars)
-        taste = (liked, stars) if reasons else None
-        return Answer("fold-in", self._best(scores, seen, k, taste, self._rates, wishes))
+            return Answer("popular", self._best(questions.of_scores(lambda: self._popularity), seen, k, wishes=wishes))
+        question, taste = questions.of_history(self.ranker, liked, stars), (liked, stars) if reasons else None
+        return Answer("fold-in", self._best(question, seen, k, taste, self._rates, wishes, "recommend"))
 
     def _fold_in_many_(self, users: Tensor, scores: Tensor) -> None:
         """Replace the scores of users whom the model was not trained on, in place, by those of :meth:`_fold_in`."""
@@ -276,19 +299,21 @@ class Recommender:
 
     def _best(
         self,
-        scores: Tensor,
+        question: Question,
         seen: Tensor,
         k: int,
         taste: tuple[Tensor, Tensor | None] | None = None,
         stars: bool = False,
         wishes: Wishes = ANYTHING,
+        by: str = "",
     ) -> tuple[Recommendation, ...]:
+        """Answer a question; by the shortlist of this name, if there is one."""
         _check_k(k)
-        scores = scores.index_fill(0, seen, -torch.inf)  # a copy: the scores may be the ranker's own memory
-        if (allowed := self._allowed(wishes)) is not None:
-            scores.masked_fill_(~allowed, -torch.inf)
-        size = pool_size(k) if wishes.diversity > 0 else k
-        best = top_k(scores[None], min(size, len(scores)))
+        allowed = self._allowed(wishes)
+        size = min(pool_size(k) if wishes.diversity > 0 else k, self.ranker.num_items)
+        shortlist = self.shortlists.get(by)
+        choose = best_of_all if shortlist is None else shortlist.best
+        best = choose(question, size, seen, allowed)
         if wishes.diversity > 0:
             best = self._varied(best, k, wishes.diversity)
         indices = [item for item in best.items[0].tolist() if item >= 0]

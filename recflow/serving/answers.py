@@ -117,6 +117,13 @@ class NewItemAnswer(Sourced):
     )
 
 
+class IndexAnswer(BaseModel):
+    """An index, from whose candidates lists are chosen by exact scores."""
+
+    recall: float = Field(description="share of the ten best by exact scoring that it found, as measured at the start")
+    candidates: int = Field(description="items that are scored for a list, besides five for each of its places")
+
+
 class ModelAnswer(Sourced):
     """One served model."""
 
@@ -133,6 +140,10 @@ class ModelAnswer(Sourced):
     histories: bool = Field(description="whether what users have seen is known, and left out of their lists")
     new_items: bool = Field(description="whether items without ratings can be placed by their features")
     diversity_by: Literal["vectors", "genres"] | None = Field(description="what diversity is measured by")
+    index: dict[str, IndexAnswer] = Field(
+        default={},
+        description="by endpoint, as soon as one is in use; all items are scored without",
+    )
     example_users: list[int | str]
     trained_on: dict[str, Any] = Field(description="split, filter, relevance, candidates, seed and versions")
     metrics: dict[str, Any] = Field(description="as measured when the model was fitted")

@@ -9,6 +9,8 @@ import gc
 import logging
 import os
 from importlib import metadata
+from importlib.util import find_spec
+from threading import Thread
 
 import anyio.to_thread
 import bentoml
@@ -19,6 +21,7 @@ from recflow import __version__
 from recflow.errors import RecflowError
 from recflow.serving.app import endpoints, make_app
 from recflow.serving.guard import Guard
+from recflow.serving.indexes import build_indexes
 from recflow.serving.models import Models
 from recflow.serving.settings import WORKERS, Settings
 from recflow.serving.sources import BUNDLE, CHECKED, find_bundles, join
@@ -26,6 +29,7 @@ from recflow.serving.watch import log_as_json
 
 THREADS = 4  # of a worker; for more cores take more workers
 TORCH_INDEX = os.environ.get("RECFLOW_TORCH_INDEX", "")
+FAISS = ["faiss-cpu>=1.9"] if find_spec("faiss") else []  # the image has an index where this machine has
 TORCH = metadata.version("torch").partition("+")[0]  # the one that is here, without the build's name
 
 # An empty distro leaves out the build tools that BentoML adds otherwise (0.6 GB). TORCH_INDEX, where it is set when the
@@ -33,7 +37,7 @@ TORCH = metadata.version("torch").partition("+")[0]  # the one that is here, wit
 # brings the plugins' entry points; without its dependencies, since serving needs few.
 IMAGE = (
     Image(base_image="python:3.11-slim", distro="")
-    .python_packages("fastapi>=0.115", "pluggy>=1.5", "pydantic>=2.10", "pyyaml>=6", "safetensors>=0.5")
+    .python_packages("fastapi>=0.115", "pluggy>=1.5", "pydantic>=2.10", "pyyaml>=6", "safetensors>=0.5", *FAISS)
     .build_include("dist/")
     .run(f"uv pip install {TORCH_INDEX and f'--index-url {TORCH_INDEX}'} torch=={TORCH}")
     .run(f"uv pip install --no-deps src/dist/recflow-{__version__}-py3-none-any.whl")
@@ -70,6 +74,8 @@ class Recommender:
             _ = model.facts
         app.state.models = models
         log_as_json()
+        if Settings.read().index:
+            Thread(target=build_indexes, args=[models], name="index", daemon=True).start()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]  # which makes it static
     def check() -> None:

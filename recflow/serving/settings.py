@@ -23,6 +23,7 @@ class Settings:
         max_body: ``RECFLOW_MAX_BODY``: bytes of a request's body.
         log_requests: ``RECFLOW_LOG_REQUESTS``: whether every request is logged, not problems alone.
         workers: ``RECFLOW_WORKERS``: processes that answer, each with the models in its own memory.
+        index: ``RECFLOW_INDEX``: whether large catalogues are answered from an index; ``auto`` or ``off``.
     """
 
     api_key: str | None = None
@@ -31,6 +32,7 @@ class Settings:
     max_body: int = 2**20
     log_requests: bool = False
     workers: int = 1
+    index: bool = True
 
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -46,6 +48,9 @@ class Settings:
         for origin in origins:
             if origin != "*" and not re.fullmatch(r"https?://[^/]+", origin):
                 raise RecflowError(f"RECFLOW_CORS_ORIGINS expects origins such as https://example.org, got {origin!r}.")
+        index = environment.get("RECFLOW_INDEX", "auto")
+        if index not in {"auto", "off"}:
+            raise RecflowError(f"RECFLOW_INDEX must be auto or off, got {index!r}.")
         return cls(
             api_key=key,
             cors_origins=origins,
@@ -53,6 +58,7 @@ class Settings:
             max_body=_positive(environment, "RECFLOW_MAX_BODY", cls.max_body),
             log_requests=environment.get("RECFLOW_LOG_REQUESTS", "").casefold() in {"1", "true", "yes", "on"},
             workers=_positive(environment, WORKERS, cls.workers),
+            index=index == "auto",
         )
 
 

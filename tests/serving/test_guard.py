@@ -200,9 +200,10 @@ class TestSettings:
             "RECFLOW_MAX_BODY": "1000",
             "RECFLOW_LOG_REQUESTS": "yes",
             "RECFLOW_WORKERS": "2",
+            "RECFLOW_INDEX": "off",
         }
         assert Settings.read(environment) == Settings(
-            "12345678", ("https://a.example", "http://localhost:8000"), 3, 1000, True, 2
+            "12345678", ("https://a.example", "http://localhost:8000"), 3, 1000, True, 2, False
         )
 
     @pytest.mark.parametrize(
@@ -214,6 +215,7 @@ class TestSettings:
             ("RECFLOW_MAX_IN_FLIGHT", "0"),
             ("RECFLOW_MAX_BODY", "1 MB"),
             ("RECFLOW_WORKERS", "two"),
+            ("RECFLOW_INDEX", "on"),
         ],
     )
     def test_what_cannot_be_used_is_refused_by_name(self, name, value):
