@@ -251,7 +251,7 @@ def try_image(trial: Trial, bundle: Path) -> None:
         text=True,
         check=False,
     )
-    trial.check("a bundle that is not there stops the start, by its name", done.returncode != 0 and "/nowhere" in done.stderr)
+    trial.check("a bundle that is not there is named and refused", done.returncode != 0 and "/nowhere" in done.stderr)
 
 
 def main() -> int:
