@@ -1,11 +1,14 @@
 # make fit   a fresh machine, nothing but a package index: environment, LightGCN on the embedded sample, a top 10
+# make image  the service with the model that `recflow package` put into the store last, as an image: recflow:latest
+# make image-test  builds such an image of the embedded sample and runs it, as root on Debian, without a Docker engine
 # make test  the whole test suite;  make check  lint, formatting, types and import contracts
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+BACKEND ?= docker
 
-.PHONY: fit test check benchmark clean
+.PHONY: fit test check image image-test benchmark clean
 
 fit: $(VENV)/.installed
 	$(BIN)/recflow fit --plugin lightgcn
@@ -19,6 +22,16 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# With BACKEND=podman or buildah, BUILDAH_FORMAT=docker keeps the health check, which the OCI's format does not know.
+image: export BUILDAH_FORMAT ?= docker
+image: $(VENV)/.installed
+	@$(BIN)/bentoml models get recflow:latest >/dev/null 2>&1 || { echo "make image needs a model: recflow package"; exit 2; }
+	$(BIN)/bentoml build
+	$(BIN)/bentoml containerize recflow:latest --backend $(BACKEND) --image-tag recflow:latest
+
+image-test: $(VENV)/.installed
+	$(BIN)/python scripts/try_image.py
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

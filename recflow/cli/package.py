@@ -45,7 +45,8 @@ def run(argv: Sequence[str]) -> int:
     metrics, histories = chosen.metrics, not args.without_histories
     spec = registry.load(metrics["plugin"])
     dataset = str(metrics["header"]["dataset"])
-    card = model_card(chosen, summary=spec.summary, paper=spec.paper, licence=_licence(dataset), histories=histories)
+    licence = _licence(dataset)
+    card = model_card(chosen, summary=spec.summary, paper=spec.paper, licence=licence, histories=histories)
     tag = store.put(
         chosen.path / "bundle",
         card,
@@ -57,9 +58,13 @@ def run(argv: Sequence[str]) -> int:
     if args.without_histories:
         console.print("  without histories: what known users have seen is not left out of their lists", markup=False)
     console.print(f"  model card: {store.find(tag)}/{store.CARD}", markup=False)
+    if licence:
+        console.print(f"  licence of the data: {licence}", markup=False)
     named = "" if args.name == store.NAME else f"RECFLOW_BUNDLE={tag} "
     console.print(f"next: {named}recflow serve", markup=False)
     console.print(f"  or: RECFLOW_BUNDLE={tag} bentoml serve {_service()}", markup=False)
+    if Path("bentofile.yaml").is_file() and args.name == store.NAME:
+        console.print("  or, as an image: make image", markup=False)
     return 0
 
 

@@ -80,10 +80,10 @@ def save_bundle(
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     older = Path(f"{scratch}-older")
     try:
-        save_file(_apart(ranker.state_dict()), scratch / _WEIGHTS)
+        _save(_apart(ranker.state_dict()), scratch / _WEIGHTS)
         if histories is not None:
             extra = {} if untrained is None else {_UNTRAINED: untrained}
-            save_file(_apart({**histories._asdict(), **extra}), scratch / _HISTORIES)
+            _save(_apart({**histories._asdict(), **extra}), scratch / _HISTORIES)
         write_catalog(scratch / _CATALOG, items, user_ids)
         manifest = {
             "format_version": FORMAT_VERSION,
@@ -130,7 +130,7 @@ def copy_bundle(source: Path, folder: Path, *, histories: bool = True) -> None:
     for name in manifest["sha256"]:
         shutil.copyfile(source / name, folder / name)
     if not histories and len(bundle.untrained):  # nothing is known of them: they get what is popular
-        save_file({_UNTRAINED: bundle.untrained}, folder / _HISTORIES)
+        _save({_UNTRAINED: bundle.untrained}, folder / _HISTORIES)
         manifest["sha256"][_HISTORIES] = _sha256(folder / _HISTORIES)
     (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -190,6 +190,14 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file(tensors, path)
+    path.chmod(0o644)  # safetensors' 0600 would keep out a service under another account, a container's for one
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise RecflowError(f"{path} cannot be read: {error.strerror}.") from error

@@ -8,16 +8,12 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from importlib import metadata
-from importlib.util import find_spec
 from threading import Thread
 
 import anyio.to_thread
 import bentoml
 from bentoml.exceptions import BentoMLException
-from bentoml.images import Image
 
-from recflow import __version__
 from recflow.errors import RecflowError
 from recflow.serving.app import endpoints, make_app
 from recflow.serving.guard import Guard
@@ -28,20 +24,6 @@ from recflow.serving.sources import BUNDLE, CHECKED, find_bundles, join
 from recflow.serving.watch import log_as_json
 
 THREADS = 4  # of a worker; for more cores take more workers
-TORCH_INDEX = os.environ.get("RECFLOW_TORCH_INDEX", "")
-FAISS = ["faiss-cpu>=1.9"] if find_spec("faiss") else []  # the image has an index where this machine has
-TORCH = metadata.version("torch").partition("+")[0]  # the one that is here, without the build's name
-
-# An empty distro leaves out the build tools that BentoML adds otherwise (0.6 GB). TORCH_INDEX, where it is set when the
-# Bento is built, names an index of CPU builds of torch: the default one brings twenty CUDA packages along. The wheel
-# brings the plugins' entry points; without its dependencies, since serving needs few.
-IMAGE = (
-    Image(base_image="python:3.11-slim", distro="")
-    .python_packages("fastapi>=0.115", "pluggy>=1.5", "pydantic>=2.10", "pyyaml>=6", "safetensors>=0.5", *FAISS)
-    .build_include("dist/")
-    .run(f"uv pip install {TORCH_INDEX and f'--index-url {TORCH_INDEX}'} torch=={TORCH}")
-    .run(f"uv pip install --no-deps src/dist/recflow-{__version__}-py3-none-any.whl")
-)
 
 app = make_app()
 log = logging.getLogger("bentoml.recflow")
@@ -49,7 +31,6 @@ log = logging.getLogger("bentoml.recflow")
 
 @bentoml.service(
     name="recflow",
-    image=IMAGE,
     workers=int(os.environ.get(WORKERS, "")) if os.environ.get(WORKERS, "").isdecimal() else 1,  # check() says if wrong
     envs=[{"name": "OTEL_SDK_DISABLED", "value": "true"}],  # traces that nobody collects cost time
     logging={"access": {"enabled": False}},

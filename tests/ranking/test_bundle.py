@@ -118,6 +118,7 @@ class TestRoundTrip:
     def test_a_bundle_may_be_moved_and_is_read_by_others(self, tmp_path):
         folder = save(tmp_path / "deep" / "er" / "bundle")
         assert stat.S_IMODE(folder.stat().st_mode) == 0o755
+        assert {file.name for file in folder.iterdir() if not file.stat().st_mode & stat.S_IROTH} == set()
         load_bundle(folder.rename(tmp_path / "elsewhere"))
 
     def test_nothing_in_it_is_a_pickle(self, tmp_path):
@@ -234,6 +235,13 @@ class TestRefusing:
     def test_a_missing_file(self, folder, name):
         (folder / name).unlink()
         assert f"is incomplete: {name} is missing" in refusal(folder)
+
+    def test_a_file_that_may_not_be_read(self, folder, monkeypatch):
+        def refuse(file, algorithm):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(hashlib, "file_digest", refuse)
+        assert "cannot be read: Permission denied." in refusal(folder)
 
     def test_a_missing_manifest(self, folder):
         (folder / "bundle.json").unlink()

@@ -117,6 +117,16 @@ class TestRefusals:
         assert "not both" in refused(capsys, "--run", "a", "--study", "b")
 
 
+def test_in_a_checkout_it_says_how_to_make_an_image(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert "make image" not in package(capsys, "--run", str(finished))[1]
+    (tmp_path / "bentofile.yaml").touch()
+    assert "make image" in package(capsys, "--run", str(finished))[1]
+    assert (
+        "make image" not in package(capsys, "--run", str(finished), "--name", "other")[1]
+    )  # it takes recflow's latest
+
+
 def test_a_studys_best_run_is_packaged(finished, tmp_path, monkeypatch, capsys):
     shutil.copytree(finished, tmp_path / "runs/tune/mine/best")
     monkeypatch.chdir(tmp_path)
