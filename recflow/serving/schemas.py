@@ -10,6 +10,9 @@ from pydantic_core import PydanticCustomError
 LONGEST_ID = 500
 """Characters in an id or title: what is unknown is looked up among all titles, and echoed in the answer."""
 
+MOST_REASONED = 100
+"""Items in a list with reasons: each takes the history's every item into account."""
+
 
 def _id(value: Any) -> int | str:
     # By hand: a union of types reports one error for each of them, and takes `true` for the id 1.
@@ -74,7 +77,18 @@ class RecommendQuery(Filtered):
         description="0: by score alone; towards 1: each item as unlike those above it as can be (MMR), by the model's "
         "item vectors or, where it has none, by genres",
     )
-    reasons: bool = Field(default=False, description="whether to name the items of the history that speak for each")
+    reasons: bool = Field(
+        default=False,
+        description=f"whether to name the items of the history that speak for each; then `top_k` is {MOST_REASONED} at "
+        "most",
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> RecommendQuery:
+        if self.reasons and self.top_k > MOST_REASONED:
+            reason = f"with reasons, top_k is {MOST_REASONED} at most, got {self.top_k}"
+            raise PydanticCustomError("reasons", reason)
+        return self
 
 
 class Rated(BaseModel):

@@ -194,6 +194,7 @@ class TestProblems:
             ("recommend?user_id=1&top_k=ten", "top_k", "valid integer"),
             ("recommend?user_id=1&topk=3", "topk", "there is no such field"),
             ("recommend?year_from=2000&year_to=1990", "body", "year_from 2000 is after year_to 1990"),
+            ("recommend?user_id=1&reasons=true&top_k=101", "body", "with reasons, top_k is 100 at most, got 101"),
             ("recommend?diversity=1.5", "diversity", "less than or equal to 1"),
             ("recommend?diversity=nan", "diversity", "finite"),
             ("recommend?genres=Comedi", "genres.0", "did you mean 'Comedy'?"),
