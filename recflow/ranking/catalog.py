@@ -263,10 +263,9 @@ def _typed(value: Id, kind: type[Id]) -> Id | None:
     """A raw id as the data holds it: the command line and URLs know only text; None fits no row."""
     if kind is str:
         return str(value)
-    try:
-        number = int(value)
-    except ValueError:
-        return None
+    if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", value):
+        return None  # Python would take 1_0 for 10, and other alphabets' digits
+    number = int(value)
     return number if abs(number) < 2**63 else None
 
 

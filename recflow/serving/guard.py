@@ -172,7 +172,18 @@ class Load:
             await JSONResponse(refusal, 503, {"Retry-After": "1"})(scope, receive, send)
             return
         self.under_way += 1
+        place = 1
+
+        async def sending(message: Message) -> None:
+            leave()  # the work is done: who is slow to fetch an answer holds no place
+            await send(message)
+
+        def leave() -> None:
+            nonlocal place
+            self.under_way -= place
+            place = 0
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, sending)
         finally:
-            self.under_way -= 1
+            leave()

@@ -14,6 +14,7 @@ import anyio.to_thread
 import bentoml
 from bentoml.exceptions import BentoMLException
 from bentoml.images import Image
+from uvicorn.config import HTTP_PROTOCOLS
 
 from recflow import __version__
 from recflow.errors import RecflowError
@@ -41,6 +42,7 @@ IMAGE = (
 
 app = make_app()
 log = logging.getLogger("bentoml.recflow")
+HTTP_PROTOCOLS["auto"] = "recflow.serving.connections:Bounded"  # BentoML takes what this names, when a worker starts
 
 
 @bentoml.service(

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SLOW = 1.0  # seconds; what takes longer is logged
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LOGGER = "recflow.serving"
+_GONE = 499  # as nginx has it: the client left before it could be answered
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})  # others are the client's own words
 
 
 class Metrics:
@@ -71,7 +73,7 @@ class Watch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status = time.perf_counter(), _GONE
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -84,6 +86,9 @@ class Watch:
             await self.app(scope, receive, noting)
         except asyncio.CancelledError:  # BentoML's time limit, which answers in our place
             status = 504
+            raise
+        except Exception:
+            status = 500
             raise
         finally:
             self._note(scope, status, time.perf_counter() - started)
@@ -101,7 +106,8 @@ class Watch:
             counted.unknown_users.labels(model).inc()
         if self.log_requests or status >= 500 or seconds > SLOW:
             level = logging.ERROR if status >= 500 and status != 503 else logging.INFO
-            entry = {"endpoint": endpoint, "method": scope["method"], "status": status, "ms": round(seconds * 1000, 2)}
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            entry = {"endpoint": endpoint, "method": method, "status": status, "ms": round(seconds * 1000, 2)}
             entry |= {"model": model} if model else {}
             entry |= {"paths": dict(paths)} if paths else {}
             logging.getLogger(_LOGGER).log(level, "request", extra={"entry": entry})
