@@ -16,7 +16,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SLOW = 1.0  # seconds; what takes longer is logged
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LOGGER = "recflow.serving"
-_GONE = 499  # as nginx has it: the client left before it could be answered
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})  # others are the client's own words
 
 
@@ -73,7 +72,7 @@ class Watch:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), _GONE
+        started, status = time.perf_counter(), 500
 
         async def noting(message: Message) -> None:
             nonlocal status
@@ -86,9 +85,6 @@ class Watch:
             await self.app(scope, receive, noting)
         except asyncio.CancelledError:  # BentoML's time limit, which answers in our place
             status = 504
-            raise
-        except Exception:
-            status = 500
             raise
         finally:
             self._note(scope, status, time.perf_counter() - started)
