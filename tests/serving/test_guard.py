@@ -218,6 +218,23 @@ class TestWatch:
         assert (record.levelname, record.entry["status"]) == ("INFO", 499)
         assert sent  # else BentoML would wait for an answer until its time limit
 
+    def test_an_overload_is_logged_once_a_second_and_counted_in_full(self, models, caplog):
+        client = client_of(models, max_in_flight=0)
+
+        def count():
+            rows = exposition().decode().splitlines()
+            found = [
+                row for row in rows if row.startswith('recflow_requests_total{endpoint="/api/movie",status="503"}')
+            ]
+            return float(found[0].split()[-1]) if found else 0
+
+        before = count()
+        with caplog.at_level(logging.INFO, "recflow.serving"):
+            for _ in range(20):
+                assert client.get("/api/movie?movie_id=101").status_code == 503
+        assert count() == before + 20
+        assert len([record for record in caplog.records if record.name == "recflow.serving"]) in {1, 2}
+
     def test_a_fault_is_counted_as_one_and_its_cause_is_not_told(self, models, recommender, monkeypatch, caplog):
         monkeypatch.setattr(recommender, "recommend", lambda *_, **__: 1 / 0)
         app = make_app(models)
