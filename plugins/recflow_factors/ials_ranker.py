@@ -91,23 +91,27 @@ class IALSRanker(Ranker):
         return self.fold_in(histories, users)
 
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
-        """See :meth:`~recflow.ranking.rankers.Ranker.explain`; exact, by two factorisations for the whole history.
+        """See :meth:`explain_many`."""
+        return self.explain_many(items, ratings, torch.tensor([item], device=items.device))[0]
+
+    def explain_many(self, items: Tensor, ratings: Tensor | None, wanted: Tensor) -> Tensor:
+        """See :meth:`~recflow.ranking.rankers.Ranker.explain_many`; exact, by two factorisations for the whole history.
 
         All shortened histories share one penalty, so one solution serves them all: Sherman and Morrison's formula
         takes a single item out of it.
         """
         factors = self.item_factors[items].double()  # [history, dim]
-        wanted, target = self.item_factors[item].double(), factors.sum(0)
+        asked, target = self.item_factors[wanted].double(), factors.sum(0)
         system = factors.T @ factors + self.weights.alpha * (self.basis * self.squares) @ self.basis.T
         ridges = self.weights.ridge(torch.tensor([len(items), max(len(items) - 1, 0)]), self.num_items).tolist()
         unit = torch.eye(len(system), dtype=system.dtype, device=system.device)
-        whole = torch.linalg.solve(system + ridges[0] * unit, target) @ wanted
+        whole = torch.linalg.solve(system + ridges[0] * unit, target)
         inverse = torch.linalg.solve(system + ridges[1] * unit, factors.T)  # [dim, history]
         solution = inverse.sum(1)
         residual = 1 - factors @ solution  # [history]
         leverage = (factors.T * inverse).sum(0)
-        without = solution @ wanted - (wanted @ inverse) * residual / (1 - leverage)
-        falls: Tensor = whole - without
+        without = (asked @ solution)[:, None] - (asked @ inverse) * residual / (1 - leverage)
+        falls: Tensor = (asked @ whole)[:, None] - without
         return falls.float()
 
     def _items(self, candidates: Tensor | None) -> Tensor:

@@ -6,10 +6,13 @@ import difflib
 import json
 import re
 import sqlite3
+import threading
 import unicodedata
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -69,6 +72,7 @@ class Catalog:
         )
         self._user_type = self._type_of("user_id", "users")
         self._item_type = self._type_of("item_id", "items")
+        self._guessing = threading.Lock()
 
     def user(self, user_id: Id) -> int:
         """The index of a user.
@@ -188,13 +192,31 @@ class Catalog:
     def _but_for_the_article(self, key: str) -> list[tuple[Any, ...]]:
         bare = re.sub(rf"^({_ARTICLES}) ", "", key)
         alike = re.compile(rf"(({_ARTICLES}) )?{re.escape(bare)}( \(\d{{4}}\))?")
-        keys = self._connection.execute("SELECT item, key FROM items ORDER BY popularity DESC")
-        fitting = [item for item, known in keys.fetchall() if alike.fullmatch(known)]
+        fitting = [item for item, known in self._by_core.get(_core(key), ()) if alike.fullmatch(known)]
         return [
             row for item in fitting for row in self._connection.execute("SELECT * FROM items WHERE item = ?", [item])
         ]
 
+    @cached_property
+    def _by_core(self) -> dict[str, list[tuple[int, str]]]:
+        """Items and keys, best known first, by what a title is called without article and year."""
+        # Kept, since it takes all titles: a history of a thousand would read them a thousand times.
+        found = defaultdict(list)
+        for item, key in self._connection.execute("SELECT item, key FROM items ORDER BY popularity DESC"):
+            found[_core(key)].append((item, key))
+        return dict(found)
+
     def _close_titles(self, key: str) -> list[str]:
+        # Comparing with all titles takes long (60,000: half a second). One at a time, lest a few callers who cannot
+        # spell, or will not, take a whole service; the others go without a hint.
+        if not self._guessing.acquire(blocking=False):
+            return []
+        try:
+            return self._closest(key)
+        finally:
+            self._guessing.release()
+
+    def _closest(self, key: str) -> list[str]:
         titles = dict(self._connection.execute("SELECT key, title FROM items ORDER BY popularity"))
         without_year: dict[str, str] = {re.sub(r" \(\d{4}\)$", "", known): known for known in titles}
         inside = [known for known in titles if len(key) > 3 and key in known]
@@ -228,14 +250,22 @@ def title_key(title: str) -> str:
     return f"{moved[2]} {moved[1]}{moved[3] or ''}" if moved else key
 
 
+def _core(key: str) -> str:
+    """A key without its articles and its year.
+
+    >>> _core("the matrix (1999)"), _core("matrix"), _core("the the")
+    ('matrix', 'matrix', 'the')
+    """
+    return re.sub(rf"^(?:(?:{_ARTICLES}) )*(.*?)(?: \(\d{{4}}\))?$", r"\1", key)
+
+
 def _typed(value: Id, kind: type[Id]) -> Id | None:
     """A raw id as the data holds it: the command line and URLs know only text; None fits no row."""
     if kind is str:
         return str(value)
-    try:
-        number = int(value)
-    except ValueError:
-        return None
+    if isinstance(value, str) and not re.fullmatch(r"\s*[+-]?[0-9]{1,30}\s*", value):
+        return None  # Python would take 1_0 for 10, and other alphabets' digits
+    number = int(value)
     return number if abs(number) < 2**63 else None
 
 

@@ -118,13 +118,7 @@ class Ranker(nn.Module, ABC):
         Returns:
             Contributions, float32, shape ``[history]``, in units of the score.
         """
-        candidate = torch.tensor([item], device=items.device)
-        whole = self.score_history(items, ratings, candidate)
-        keep = ~torch.eye(len(items), dtype=torch.bool, device=items.device)
-        without = [
-            self.score_history(items[rest], None if ratings is None else ratings[rest], candidate) for rest in keep
-        ]
-        return torch.cat([whole - score for score in without]) if without else items.new_empty(0, dtype=torch.float32)
+        return self._leaving_out(items, ratings, torch.tensor([item], device=items.device))[0]
 
     def explain_many(self, items: Tensor, ratings: Tensor | None, wanted: Tensor) -> Tensor:
         """:meth:`explain` for several recommended items.
@@ -137,7 +131,18 @@ class Ranker(nn.Module, ABC):
         Returns:
             Contributions, float32, shape ``[recommended, history]``.
         """
+        if type(self).explain is Ranker.explain:
+            return self._leaving_out(items, ratings, wanted)
         return torch.stack([self.explain(items, ratings, item) for item in wanted.tolist()])
+
+    def _leaving_out(self, items: Tensor, ratings: Tensor | None, wanted: Tensor) -> Tensor:
+        """Each shortened history is scored once, for all that is wanted: ``[recommended, history]``."""
+        whole = self.score_history(items, ratings, wanted)
+        keep = ~torch.eye(len(items), dtype=torch.bool, device=items.device)
+        without = [self.score_history(items[rest], None if ratings is None else ratings[rest], wanted) for rest in keep]
+        if not without:
+            return items.new_empty(len(wanted), 0, dtype=torch.float32)
+        return whole[:, None] - torch.stack(without, dim=1)
 
     def predict(self, users: Tensor, items: Tensor) -> Tensor:
         """Predict ratings of user–item pairs, in stars.
@@ -269,18 +274,22 @@ class FactorRanker(Ranker):
         return F.pad(self.fold_in_vectors(histories, users)[1], (0, 1), value=1.0)
 
     def explain(self, items: Tensor, ratings: Tensor | None, item: int) -> Tensor:
-        """See :meth:`Ranker.explain`; the same numbers, without folding in once for each item of the history."""
+        """See :meth:`explain_many`."""
+        return self.explain_many(items, ratings, torch.tensor([item], device=items.device))[0]
+
+    def explain_many(self, items: Tensor, ratings: Tensor | None, wanted: Tensor) -> Tensor:
+        """See :meth:`Ranker.explain_many`; the same numbers, without folding in once for each item of the history."""
         length, dim = len(items), self.item_factors.shape[1]
         if length < 2 or dim == 0 or self.reg == 0 or self.reg_bias == 0:
-            return super().explain(items, ratings, item)
+            return self._leaving_out(items, ratings, wanted)
         if self.fold_in_factors is not None:
-            parts = self.fold_in_factors[items] @ self.item_factors[item]  # [history]
-            total = parts.sum()
+            parts = self.item_factors[wanted] @ self.fold_in_factors[items].T  # [recommended, history]
+            total = parts.sum(1, keepdim=True)
             return total.div(length**0.5) - (total - parts).div((length - 1) ** 0.5)
         factors, target, ridge = self._inputs(items), self._targets(items, ratings), self._ridge()
-        wanted = torch.cat([self.item_factors[item].double(), factors.new_ones(factors.shape[1] - dim)])
+        asked = F.pad(self.item_factors[wanted].double(), (0, factors.shape[1] - dim), value=1.0)  # [.., weights]
         gram = factors.T @ factors
-        whole = torch.linalg.solve(gram + torch.diag(ridge * length**self.reg_exponent), factors.T @ target) @ wanted
+        whole = torch.linalg.solve(gram + torch.diag(ridge * length**self.reg_exponent), factors.T @ target)
         # All shortened histories share one penalty, so one solution serves them all: Sherman and Morrison's formula
         # takes a single row out of it.
         ridge = ridge * (length - 1) ** self.reg_exponent
@@ -288,8 +297,8 @@ class FactorRanker(Ranker):
         solution = inverse @ target
         residual = target - factors @ solution
         leverage = (factors.T * inverse).sum(0)
-        without = solution @ wanted - (wanted @ inverse) * residual / (1 - leverage)
-        falls: Tensor = whole - without
+        without = (asked @ solution)[:, None] - (asked @ inverse) * residual / (1 - leverage)
+        falls: Tensor = (asked @ whole)[:, None] - without
         return falls.float()
 
     def predict(self, users: Tensor, items: Tensor) -> Tensor:

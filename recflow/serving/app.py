@@ -18,7 +18,7 @@ from recflow import __version__
 from recflow.serving import answers, routes
 from recflow.serving.catalogue import describe
 from recflow.serving.models import Models
-from recflow.serving.problems import RESPONSES, add_handlers
+from recflow.serving.problems import RESPONSES, RESPONSES_TO_BODIES, add_handlers
 from recflow.serving.schemas import ModelsRequest
 from recflow.serving.watch import exposition
 
@@ -55,11 +55,13 @@ def make_app(models: Models | None = None) -> FastAPI:
         options: dict[str, Any] = {"summary": summary, "responses": RESPONSES, "response_model": answer}
         app.get(f"/api/{name}", **options)(getattr(routes, f"get_{name}"))
     for name, (summary, answer) in {**_NAMES, **_POST_ONLY}.items():
-        options = {"summary": summary, "responses": RESPONSES, "response_model": answer}
-        app.post(f"/{name}", **options)(getattr(routes, name))
-        app.post(f"/api/{name}", include_in_schema=False, **options)(getattr(routes, name))
-    app.get("/api/models", summary="Say which models are served, on which data, how good they are")(list_models)
-    app.post("/models", summary="Say which models are served, on which data, how good they are")(post_models)
+        options = {"summary": summary, "responses": RESPONSES_TO_BODIES, "response_model": answer}
+        for path in (f"/{name}", f"/api/{name}"):
+            app.post(path, **options)(getattr(routes, name))
+    options = {"summary": "Say which models are served, on which data, how good they are"}
+    app.get("/api/models", responses=RESPONSES, **options)(list_models)
+    for path in ("/models", "/api/models"):
+        app.post(path, responses=RESPONSES_TO_BODIES, **options)(post_models)
     app.get("/api/health", summary="Say that the service is well")(routes.health)
     app.get("/metrics", include_in_schema=False)(show_metrics)
     app.get("/", include_in_schema=False)(page)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from starlette.datastructures import MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from recflow.serving.settings import Settings
@@ -16,6 +16,8 @@ from recflow.serving.watch import Watch
 
 PATIENCE = 5.0
 """Seconds for a body to arrive: a client that hangs holds no place of those that are under way."""
+GONE = 499
+"""As nginx has it: the client left before it could be answered."""
 _OPEN = frozenset({"/", "/docs", "/openapi.json", "/api/health", "/livez", "/readyz", "/healthz"})
 """What answers without a key: health, and pages that hold nothing of the data."""
 _OPEN_FOLDERS = ("/web/", "/static_content/")
@@ -130,6 +132,8 @@ class Body:
                 while more and len(body) <= self.most:
                     message = await receive()
                     if message["type"] == "http.disconnect":
+                        # For the log, and for BentoML, which else waits until its time limit, even when it is to stop.
+                        await Response(status_code=GONE)(scope, receive, send)
                         return
                     body += message.get("body", b"")
                     more = message.get("more_body", False)
@@ -172,7 +176,18 @@ class Load:
             await JSONResponse(refusal, 503, {"Retry-After": "1"})(scope, receive, send)
             return
         self.under_way += 1
+        place = 1
+
+        async def sending(message: Message) -> None:
+            leave()  # the work is done: who is slow to fetch an answer holds no place
+            await send(message)
+
+        def leave() -> None:
+            nonlocal place
+            self.under_way -= place
+            place = 0
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, sending)
         finally:
-            self.under_way -= 1
+            leave()

@@ -15,12 +15,18 @@ from recflow.serving.answers import FieldProblem, Problem, Unprocessable
 from recflow.serving.models import UnknownModelError
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "The body cannot be read at all."},
     401: {"model": Problem, "description": "An API key is needed."},
     404: {"model": Problem, "description": "There is no such user, item or model."},
-    413: {"model": Problem, "description": "The body is too long."},
     422: {"model": Unprocessable, "description": "A field cannot be used."},
     503: {"model": Problem, "description": "Too much is under way; try again."},
+    504: {"model": Problem, "description": "It took too long."},
+}
+"""Beside the answer itself."""
+RESPONSES_TO_BODIES: dict[int | str, dict[str, Any]] = {
+    **RESPONSES,
+    400: {"model": Problem, "description": "The body cannot be read at all."},
+    408: {"model": Problem, "description": "The body has not arrived in time."},
+    413: {"model": Problem, "description": "The body is too long."},
 }
 _MOST_FIELDS = 10  # reported of one request
 
@@ -63,9 +69,13 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"error": str(error), "fields": []}, 422)
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:  # Starlette names the methods of the first route of this path alone
+        here = [route for route in request.app.routes if getattr(route, "path", None) == request.url.path]
+        headers["Allow"] = ", ".join(sorted({method for route in here for method in route.methods or ()}))
+    return JSONResponse({"error": error.detail}, error.status_code, headers)
 
 
 async def _bug(_: Request, error: Exception) -> JSONResponse:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 LONGEST_ID = 500
 """Characters in an id or title: what is unknown is looked up among all titles, and echoed in the answer."""
 
+MOST_REASONED = 100
+"""Items in a list with reasons: each takes the history's every item into account."""
+_MOST_FIELDS = 50
+
+
+def _whole(value: Any) -> Any:
+    # To JSON Schema, and so to OpenAPI, 10.0 is as good an integer as 10.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
 
 def _id(value: Any) -> int | str:
     # By hand: a union of types reports one error for each of them, and takes `true` for the id 1.
+    value = _whole(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if isinstance(value, str) and 0 < len(value) <= LONGEST_ID and not any("\ud800" <= c <= "\udfff" for c in value):
@@ -31,14 +41,27 @@ UserId = Annotated[RequestId, Field(description="a user id of the data")]
 ItemId = Annotated[RequestId, Field(description="an item's id or title")]
 Text = Annotated[str, Field(min_length=1, max_length=LONGEST_ID)]
 Genres = Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=50)]
-Year = Annotated[int, Field(ge=0, le=9999)]
-TopK = Annotated[int, Field(ge=1, le=1000, description="how many items, best first")]
+_Whole = BeforeValidator(_whole)  # behind the bounds, or the OpenAPI page would not have them
+Year = Annotated[int, Field(ge=0, le=9999), _Whole]
+TopK = Annotated[int, Field(ge=1, le=1000, description="how many items, best first"), _Whole]
 
 
-class Asked(BaseModel):
-    """What every request may say."""
+class Exact(BaseModel):
+    """An object without fields of the client's own."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few(cls, given: Any) -> Any:
+        # Each unknown field is a problem of its own: 70,000 of them, a megabyte, kept everything waiting for a second.
+        if isinstance(given, dict) and len(given) > _MOST_FIELDS:
+            raise PydanticCustomError("fields", f"has {len(given)} fields, which is more than there are")
+        return given
+
+
+class Asked(Exact):
+    """What every request may say."""
 
     model: Text | None = Field(default=None, description="which of the served models; the first if not said")
 
@@ -74,13 +97,24 @@ class RecommendQuery(Filtered):
         description="0: by score alone; towards 1: each item as unlike those above it as can be (MMR), by the model's "
         "item vectors or, where it has none, by genres",
     )
-    reasons: bool = Field(default=False, description="whether to name the items of the history that speak for each")
+    reasons: bool = Field(
+        default=False,
+        description=f"whether to name the items of the history that speak for each; then `top_k` is {MOST_REASONED} at "
+        "most",
+    )
+
+    @model_validator(mode="after")
+    def _bounded(self) -> RecommendQuery:
+        if self.reasons and self.top_k > MOST_REASONED:
+            reason = f"with reasons, top_k is {MOST_REASONED} at most, got {self.top_k}"
+            raise PydanticCustomError("reasons", reason)
+        return self
 
 
-class Rated(BaseModel):
+class Rated(Exact):
     """One item of a history."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     item: ItemId
     rating: Annotated[float, Field(allow_inf_nan=False)] | None = Field(
@@ -121,7 +155,7 @@ class BatchRequest(Filtered):
     )
 
     user_ids: Annotated[list[UserId], Field(min_length=1, max_length=256)]
-    top_k: Annotated[int, Field(ge=1, le=100, description="how many items for each, best first")] = 10
+    top_k: Annotated[int, Field(ge=1, le=100, description="how many items for each, best first"), _Whole] = 10
 
 
 class SimilarQuery(Asked):
@@ -153,7 +187,7 @@ class SearchQuery(Asked):
     """The query string of ``GET /api/search``."""
 
     q: Annotated[str, Field(max_length=200, description="words of a title, of which any may be unfinished")]
-    top_k: Annotated[int, Field(ge=1, le=100)] = 10
+    top_k: Annotated[int, Field(ge=1, le=100), _Whole] = 10
 
 
 class SearchRequest(SearchQuery):
@@ -179,7 +213,7 @@ class NewItemRequest(Asked):
     top_k: TopK = 10
 
 
-class ModelsRequest(BaseModel):
+class ModelsRequest(Exact):
     """Nothing."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{}]})

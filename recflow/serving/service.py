@@ -13,6 +13,7 @@ from threading import Thread
 import anyio.to_thread
 import bentoml
 from bentoml.exceptions import BentoMLException
+from uvicorn.config import HTTP_PROTOCOLS
 
 from recflow.errors import RecflowError
 from recflow.serving.app import endpoints, make_app
@@ -27,6 +28,7 @@ THREADS = 4  # of a worker; for more cores take more workers
 
 app = make_app()
 log = logging.getLogger("bentoml.recflow")
+HTTP_PROTOCOLS["auto"] = "recflow.serving.connections:Bounded"  # BentoML takes what this names, when a worker starts
 
 
 @bentoml.service(

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SLOW = 1.0  # seconds; what takes longer is logged
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 _LOGGER = "recflow.serving"
+_METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})  # others are the client's own words
 
 
 class Metrics:
@@ -65,6 +66,7 @@ class Watch:
 
     def __init__(self, app: ASGIApp, endpoints: frozenset[str], log_requests: bool) -> None:
         self.app, self.endpoints, self.log_requests = app, endpoints, log_requests
+        self._quiet_until = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See :class:`Watch`."""
@@ -99,12 +101,21 @@ class Watch:
             counted.recommendations.labels(model, path).inc(number)
         if state.get("unknown_user"):
             counted.unknown_users.labels(model).inc()
-        if self.log_requests or status >= 500 or seconds > SLOW:
+        if self.log_requests or (status >= 500 and not self._said(status)) or seconds > SLOW:
             level = logging.ERROR if status >= 500 and status != 503 else logging.INFO
-            entry = {"endpoint": endpoint, "method": scope["method"], "status": status, "ms": round(seconds * 1000, 2)}
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            entry = {"endpoint": endpoint, "method": method, "status": status, "ms": round(seconds * 1000, 2)}
             entry |= {"model": model} if model else {}
             entry |= {"paths": dict(paths)} if paths else {}
             logging.getLogger(_LOGGER).log(level, "request", extra={"entry": entry})
+
+    def _said(self, status: int) -> bool:
+        """Whether the log has a refusal of the last second: in an overload it must not be what takes the time."""
+        now = time.monotonic()
+        if status != 503 or now < self._quiet_until:
+            return status == 503
+        self._quiet_until = now + 1
+        return False
 
 
 class _AsJson(logging.Formatter):

@@ -142,6 +142,20 @@ class TestTitles:
         assert repr(close) in str(refused.value)
         assert "\n" not in str(refused.value)
 
+    def test_many_titles_without_their_article_cost_no_more_than_one(self, catalog):
+        asked = []
+        catalog._connection.set_trace_callback(asked.append)
+        for _ in range(20):
+            assert found(catalog, "Misérables") == "Misérables, Les (1995)"
+            assert found(catalog, "the heat (1995)") == "Heat (1995)"
+        assert sum("FROM items ORDER BY" in query for query in asked) == 1  # which reads all of them
+
+    def test_while_one_guesses_the_others_go_without(self, catalog):
+        with catalog._guessing, pytest.raises(UnknownItemError, match="check the spelling"):
+            catalog.find("ocean eleven")
+        with pytest.raises(UnknownItemError, match="did you mean"):
+            catalog.find("ocean eleven")
+
     def test_a_title_like_no_other_gets_no_guess(self, catalog):
         with pytest.raises(
             UnknownItemError, match="There is no item 'qqqqqqqq' in this run's data; check the spelling"

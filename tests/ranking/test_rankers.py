@@ -293,6 +293,21 @@ class TestExplain:
             expected = Ranker.explain(ranker, HISTORY[:length], stars, 6)
             torch.testing.assert_close(ranker.explain(HISTORY[:length], stars, 6), expected, atol=5e-5, rtol=1e-4)
 
+    @pytest.mark.parametrize("fold_in", ["solve", "propagate"])
+    def test_many_items_are_explained_as_each_alone(self, random, fold_in):
+        shared = {"fold_in": fold_in, "fold_in_factors": torch.randn(NUM_ITEMS, DIM)} if fold_in != "solve" else {}
+        ranker, wanted = factors(random, **shared), torch.tensor([6, 0, 3])
+        together = ranker.explain_many(HISTORY, STARS, wanted)
+        torch.testing.assert_close(together, torch.stack([ranker.explain(HISTORY, STARS, item) for item in (6, 0, 3)]))
+
+    def test_leaving_out_scores_each_shortened_history_once_however_much_is_wanted(self, random, monkeypatch):
+        ranker, calls = factors(random, reg=0.0), []
+        alone = torch.stack([ranker.explain(HISTORY, STARS, item) for item in range(NUM_ITEMS)])
+        score = ranker.score_history
+        monkeypatch.setattr(ranker, "score_history", lambda *given: calls.append(1) or score(*given))
+        torch.testing.assert_close(ranker.explain_many(HISTORY, STARS, torch.arange(NUM_ITEMS)), alone)
+        assert len(calls) == len(HISTORY) + 1
+
     def test_a_single_item_accounts_for_all_that_a_history_adds(self, random):
         ranker = factors(random, reg=0.4)
         nothing = ranker.score_history(HISTORY[:0])

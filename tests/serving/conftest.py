@@ -1,12 +1,12 @@
 import json
 import shutil
-import socket
 
 import pytest
 
 from recflow.ranking.recommender import Recommender
 from recflow.serving.models import Models, Served
 from tests.serving.made_up import HEADER, make_bundle
+from tests.serving.processes import free_port
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,5 +50,4 @@ def finished(bundle, tmp_path_factory):
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
+    return free_port()

@@ -172,6 +172,8 @@ class TestProblems:
             ("/api/recommend?user_id=nobody", None, "There is no user 'nobody'"),
             ("/api/recommend?user_id=" + "9" * 30, None, "There is no user"),
             ("/api/similar?item_id=7", None, "There is no item"),
+            ("/api/recommend?user_id=1_0", None, "There is no user '1_0'"),  # which Python would take for 10
+            ("/api/recommend?user_id=٣", None, "There is no user '٣'"),
             ("/recommend", {"user_id": "nobody"}, "There is no user 'nobody'"),
             ("/batch_recommend", {"user_ids": [1, "nobody"]}, "There is no user 'nobody'"),
             ("/recommend", {"user_id": 1, "exclude": [7]}, "There is no item"),
@@ -194,6 +196,7 @@ class TestProblems:
             ("recommend?user_id=1&top_k=ten", "top_k", "valid integer"),
             ("recommend?user_id=1&topk=3", "topk", "there is no such field"),
             ("recommend?year_from=2000&year_to=1990", "body", "year_from 2000 is after year_to 1990"),
+            ("recommend?user_id=1&reasons=true&top_k=101", "body", "with reasons, top_k is 100 at most, got 101"),
             ("recommend?diversity=1.5", "diversity", "less than or equal to 1"),
             ("recommend?diversity=nan", "diversity", "finite"),
             ("recommend?genres=Comedi", "genres.0", "did you mean 'Comedy'?"),
@@ -236,6 +239,20 @@ class TestProblems:
         name, why = refusal(client.post("/recommend", json=body))
         assert name == field
         assert reason in why
+
+    def test_a_thousand_made_up_fields_are_one_mistake(self, client):
+        made_up = {f"field {number}": 1 for number in range(1000)}
+        assert refusal(client.post("/recommend", json=made_up)) == (
+            "body",
+            "has 1000 fields, which is more than there are",
+        )
+        name, why = refusal(client.post("/recommend", json={"history": [{"item": 100}, made_up]}))
+        assert (name, why) == ("history.1", "has 1000 fields, which is more than there are")
+
+    def test_a_whole_number_may_be_written_with_a_point(self, client):
+        body = {"user_id": 3, "top_k": 5, "year_from": 1950}
+        with_points = {name: float(number) for name, number in body.items()}
+        assert client.post("/recommend", json=with_points).json() == client.post("/recommend", json=body).json()
 
     @pytest.mark.parametrize("text", ["{", "", '{"history": [{"item": 100, "rating": NaN}]}'])
     def test_a_body_that_is_no_json(self, client, text):
@@ -299,6 +316,8 @@ class TestProblems:
         response = client.delete("/recommend")
         assert response.status_code == 405
         assert response.json() == {"error": "Method Not Allowed"}
+        assert response.headers["Allow"] == "POST"
+        assert client.delete("/api/recommend").headers["Allow"] == "GET, POST"
 
 
 def test_health_says_what_is_served(client):
@@ -368,8 +387,10 @@ def test_the_openapi_page_lists_every_route_with_its_problems_and_examples(clien
     paths = client.get("/openapi.json").json()["paths"]
     posts = {"recommend", "similar", "search", "movie", "batch_recommend", "new_item", "models"}
     gets = {"recommend", "similar", "search", "movie", "models", "health"}
-    assert set(paths) == {f"/{name}" for name in posts} | {f"/api/{name}" for name in gets}
-    assert set(paths["/recommend"]["post"]["responses"]) == {"200", "400", "401", "404", "413", "422", "503"}
+    assert set(paths) == {f"/{name}" for name in posts} | {f"/api/{name}" for name in posts | gets}
+    answered = {"200", "401", "404", "422", "503", "504"}
+    assert set(paths["/api/recommend"]["get"]["responses"]) == answered
+    assert set(paths["/recommend"]["post"]["responses"]) == answered | {"400", "408", "413"}
     names = {parameter["name"] for parameter in paths["/api/recommend"]["get"]["parameters"]}
     assert {"user_id", "top_k", "reasons", "genres", "year_from", "diversity", "model"} <= names
     schemas = client.get("/openapi.json").json()["components"]["schemas"]

@@ -121,6 +121,22 @@ class TestLoad:
             assert [one.result().status_code for one in under_way] == [200, 200]
             assert client.get("/api/recommend?user_id=3").status_code == 200
 
+    def test_who_is_slow_to_fetch_an_answer_holds_no_place(self):
+        async def answering(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        async def main():
+            fetched, load = asyncio.Event(), guard.Load(answering, 1, frozenset({"/slow"}))
+            waiting = asyncio.create_task(load({"type": "http", "path": "/slow"}, None, lambda _: fetched.wait()))
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            assert load.under_way == 0
+            fetched.set()
+            await waiting
+            assert load.under_way == 0
+
+        asyncio.run(main())
+
 
 class TestHeaders:
     def test_every_answer_is_careful(self, models):
@@ -181,6 +197,53 @@ class TestWatch:
         assert (first["endpoint"], first["status"], first["paths"]) == ("/recommend", 200, {"fold-in": 1})
         assert (second["model"], second["paths"]) == ("lightgcn", {"known user": 1})
         assert not any(told in line for line in lines for told in ("Movie", "4.5", "13,", "user_id", "history"))
+
+    def test_a_method_that_a_client_made_up_is_not_logged(self, models, caplog):
+        with caplog.at_level(logging.INFO, "recflow.serving"):
+            client_of(models, log_requests=True).request("USER-13-LIKES-HEAT", "/recommend")
+        assert [record.entry["method"] for record in caplog.records if record.name == "recflow.serving"] == ["other"]
+
+    def test_a_client_that_left_is_no_fault_of_the_service(self, models, caplog):
+        async def left():
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        app, sent = make_app(models), []
+        scope = {"type": "http", "method": "POST", "path": "/recommend", "headers": []}
+        with caplog.at_level(logging.INFO, "recflow.serving"):
+            asyncio.run(Guard(app, endpoints(app), Settings(log_requests=True))(scope, left, send))
+        (record,) = caplog.records
+        assert (record.levelname, record.entry["status"]) == ("INFO", 499)
+        assert sent  # else BentoML would wait for an answer until its time limit
+
+    def test_an_overload_is_logged_once_a_second_and_counted_in_full(self, models, caplog):
+        client = client_of(models, max_in_flight=0)
+
+        def count():
+            rows = exposition().decode().splitlines()
+            found = [
+                row for row in rows if row.startswith('recflow_requests_total{endpoint="/api/movie",status="503"}')
+            ]
+            return float(found[0].split()[-1]) if found else 0
+
+        before = count()
+        with caplog.at_level(logging.INFO, "recflow.serving"):
+            for _ in range(20):
+                assert client.get("/api/movie?movie_id=101").status_code == 503
+        assert count() == before + 20
+        assert len([record for record in caplog.records if record.name == "recflow.serving"]) in {1, 2}
+
+    def test_a_fault_is_counted_as_one_and_its_cause_is_not_told(self, models, recommender, monkeypatch, caplog):
+        monkeypatch.setattr(recommender, "recommend", lambda *_, **__: 1 / 0)
+        app = make_app(models)
+        client = TestClient(Guard(app, endpoints(app), Settings()), raise_server_exceptions=False)
+        with caplog.at_level(logging.INFO, "recflow.serving"):
+            response = client.get("/api/recommend?user_id=13")
+        assert (response.status_code, "ZeroDivision" in response.text) == (500, False)
+        (entry,) = [record.entry for record in caplog.records if record.name == "recflow.serving"]
+        assert (entry["status"], entry["endpoint"]) == (500, "/api/recommend")
 
     def test_what_goes_well_is_not_logged_unless_asked(self, models, caplog):
         with caplog.at_level(logging.INFO, "recflow.serving"):
