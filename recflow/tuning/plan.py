@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,8 +22,9 @@ from recflow.training.configuration import FitConfiguration
 from recflow.training.fit import check_configuration, configure
 from recflow.tuning.samplers import PrunerName, SamplerName, check_sampler
 from recflow.tuning.space import Space, change_space, contains, encode, fixed_values
+from recflow.tuning.trial_queue import alive, machine
 
-_ATTRIBUTE = "recflow"
+_PLAN, _BEGUN_BY = "recflow", "recflow:begun"
 
 
 @dataclass(frozen=True)
@@ -76,21 +78,49 @@ class Plan:
 
     def keep(self, study: Study) -> None:
         """Write the plan into a study."""
-        study.set_user_attr(_ATTRIBUTE, json.dumps(asdict(self)))
+        study.set_user_attr(_PLAN, json.dumps(asdict(self)))
+
+
+def sign_beginning(study: Study) -> None:
+    """Tell who is making a study: until its plan is kept, which comes last, it is half begun."""
+    study.set_user_attr(_BEGUN_BY, [machine(), os.getpid()])
+
+
+def was_broken_off(study: Study) -> bool:
+    """Whether a study is half begun, and its process is gone.
+
+    Raises:
+        RecflowError: If that cannot be known, or the process is still at it.
+    """
+    if _PLAN in study.user_attrs:
+        return False
+    owner = study.user_attrs.get(_BEGUN_BY)
+    if owner is None:
+        raise RecflowError(
+            f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model; choose "
+            "another --name."
+        )
+    if owner[0] == machine() and not alive(owner[1]):
+        return True
+    where = owner[0].partition("/")[0]
+    raise RecflowError(
+        f"The study {study.study_name!r} is being begun by process {owner[1]} on {where}: wait for it and go on by "
+        "--resume; if it was killed, choose another --name."
+    )
 
 
 def kept_plan(study: Study) -> Plan:
     """Read a study's plan.
 
     Raises:
-        RecflowError: If the study is none of ours.
+        RecflowError: If the study is none of ours, or half begun.
     """
-    if _ATTRIBUTE not in study.user_attrs:
+    if was_broken_off(study):
         raise RecflowError(
-            f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model; choose "
-            "another --name."
+            f"The study {study.study_name!r} was killed while it began: begin it again, by the command that it was "
+            "begun by."
         )
-    content = json.loads(study.user_attrs[_ATTRIBUTE])
+    content = json.loads(study.user_attrs[_PLAN])
     return Plan(**{**content, "objectives": tuple(content["objectives"])})
 
 

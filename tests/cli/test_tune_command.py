@@ -9,8 +9,8 @@ import time
 import pytest
 
 from recflow.cli import main
-from recflow.cli.tune_arguments import read_arguments, seconds
 from recflow.errors import RecflowError
+from recflow.tuning.arguments import read_arguments, seconds
 
 SMALL = ("--data", "sample:ratings=3000")
 

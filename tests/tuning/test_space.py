@@ -7,9 +7,9 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from recflow import registry
-from recflow.cli.tune_arguments import read_arguments
 from recflow.errors import RecflowError
 from recflow.training.fit import configure
+from recflow.tuning.arguments import read_arguments
 from recflow.tuning.plan import make_plan
 from recflow.tuning.space import change_space, decode, encode, encode_choices, fixed_values, grid_points
 
