@@ -10,7 +10,7 @@ from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.training.interrupts import noticed_interrupts
 from recflow.tuning.finish import Tuned, finish, write_down_broken_off
-from recflow.tuning.run import Crew, prepared_data, run_here
+from recflow.tuning.run import Crew, run_here
 from recflow.tuning.space import decode, describe
 from recflow.tuning.storage import MEMORY, public_form, quiet_optuna
 from recflow.tuning.study import Study
@@ -19,7 +19,7 @@ from recflow.tuning.view import StudyView
 
 def carry_out(
     study: Study,
-    data: Dataset | None = None,
+    data: Dataset,
     *,
     timeout: float | None = None,
     jobs: int = 1,
@@ -29,7 +29,7 @@ def carry_out(
 
     Args:
         study: See :func:`~recflow.tuning.study.begin_study` and :func:`~recflow.tuning.study.open_study`.
-        data: Its data, if they have been prepared already.
+        data: Its data, see :func:`~recflow.tuning.run.prepared_data`.
         timeout: Seconds after which no trial begins; what is running goes to its end.
         jobs: How many worker processes share the study; 1 runs it in this process.
         console: Where it is shown; nowhere if None.
@@ -47,19 +47,16 @@ def carry_out(
     with quiet_optuna(), noticed_interrupts():
         queue.rescue()
         _announce(study, console, jobs)
-        if data is not None:
-            _tell_of_cold(data, console)
+        _tell_of_cold(data, console)
         try:
             if queue.unfinished() or queue.endless:
-                data = data if data is not None or jobs > 1 else _prepared(study, console)
+                jobs = jobs if queue.endless else min(jobs, queue.unfinished())
                 with StudyView(study, console, deadline, jobs) as view:
                     if jobs > 1:
                         Crew(study, jobs, deadline).run(view.poll)
                     else:
-                        assert data is not None
                         run_here(study, data, deadline, view.poll)
                     view.poll()
-            data = data if data is not None else _prepared(study, console)
             console.print("[dim]testing the winner and the untuned model …[/]")
             return finish(study, data)
         except KeyboardInterrupt:
@@ -67,12 +64,6 @@ def carry_out(
             write_down_broken_off(study)
             _tell_how_to_go_on(study, console)
             raise
-
-
-def _prepared(study: Study, console: Console) -> Dataset:
-    data = prepared_data(study)
-    _tell_of_cold(data, console)
-    return data
 
 
 def _tell_of_cold(data: Dataset, console: Console) -> None:
@@ -96,10 +87,15 @@ def _announce(study: Study, console: Console, jobs: int) -> None:
         line = f"  {key}: {describe(distribution)}; untuned {decode(plan.untuned[key])}"
         console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
     if len(plan.objectives) > 1:
-        console.print("[dim]several objectives: no trial is pruned, for Optuna prunes by one value only[/]")
+        console.print(
+            "[dim]several objectives: no trial is pruned, for Optuna prunes by one value only[/]", soft_wrap=True
+        )
     if plan.outside:
         where = ", ".join(plan.outside)
-        console.print(f"[dim]the untuned model lies outside the space ({where}): it is fitted beside the trials[/]")
+        console.print(
+            f"[dim]the untuned model lies outside the space ({where}): it is fitted beside the trials[/]",
+            soft_wrap=True,
+        )
     console.print(f"[dim]in {study.folder}; storage {public_form(study.where)}[/]", highlight=False, soft_wrap=True)
 
 

@@ -11,17 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from jsonargparse import ArgumentError
 from optuna import Study
 from optuna.distributions import distribution_to_json, json_to_distribution
 
 from recflow import registry
+from recflow.arguments import one_line
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.runs import lower_is_better
 from recflow.training.configuration import FitConfiguration
 from recflow.training.fit import check_configuration, configure
 from recflow.tuning.samplers import PrunerName, SamplerName, check_sampler
-from recflow.tuning.space import Space, change_space, contains, encode, fixed_values
+from recflow.tuning.space import Space, change_space, changed_keys, contains, encode, ends, fixed_values
 from recflow.tuning.trial_queue import alive, machine
 
 _PLAN, _BEGUN_BY = "recflow", "recflow:begun"
@@ -161,12 +163,17 @@ def make_plan(
     space = change_space(
         registry.load_target(spec, "search_space") if spec.search_space else {}, search, _known(configuration)
     )
+    _check_kinds(configuration, space, search)
     fixed = as_arguments(fixed_values(search))
     if fixed:
         configuration = configure_on(configuration.datamodule.dataset, [*args, *fixed])
     if not space:
         why = "nothing to tune" if not spec.search_space and not search else "nothing left to tune"
         raise RecflowError(f"{spec.name} has {why}: fit it, or name what to search by --search.KEY '[value, value]'.")
+    if configuration.config["trainer"]["max_epochs"] == 0:
+        raise RecflowError("trainer.max_epochs must be at least 1, or -1 for no limit, got 0.")
+    if not configuration.config["test"]:
+        raise RecflowError("A study reads the test part once, for its winner: leave out --no-test, or say --test true.")
     monitor, measured = check_configuration(configuration)
     chosen = tuple(objectives or [monitor])
     _check_objectives(chosen, measured)
@@ -220,6 +227,16 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
 
 def _known(configuration: FitConfiguration) -> list[str]:
     return [action.dest for action in configuration.parser._actions if "." in action.dest]
+
+
+def _check_kinds(configuration: FitConfiguration, space: Space, search: Mapping[str, Any]) -> None:
+    """Refuse values that a setting cannot have: each trial that drew one would fail."""
+    for key in changed_keys(search):
+        for value in ends(space[key]) if key in space else ():
+            try:
+                configuration.parser.parse_args(as_arguments({key: value}))
+            except ArgumentError as error:
+                raise RecflowError(f"search.{one_line(str(error), [key])}") from error
 
 
 def _plain(value: Any) -> Any:

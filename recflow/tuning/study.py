@@ -131,7 +131,7 @@ def begin_study(plan: Plan, runs_dir: Path, where: str | None, trials: int | Non
         _refuse_kept(plan.name, storage, str(where))
     # whole or not at all: until its queue is full, a study's folder is hidden, and a shared storage has no plan of it
     begun = folder.with_name(f".{plan.name}-{uuid.uuid4().hex[:8]}")
-    _make(begun)
+    _make(begun, folder)
     own = str(begun / JOURNAL)
     filled = None
     try:
@@ -145,6 +145,7 @@ def begin_study(plan: Plan, runs_dir: Path, where: str | None, trials: int | Non
             storage.delete_study(filled._study_id)
         if isinstance(error, OSError):
             _refuse_taken(plan.name, folder)  # somebody else was first
+            raise RecflowError(f"The study's folder {folder} cannot be made: {error.strerror}.") from error
         raise
     return Study(folder, where or journal, storage or open_storage(journal), plan)
 
@@ -264,11 +265,11 @@ def work(
         after()
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, named: Path | None = None) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecflowError(f"The study's folder {folder} cannot be made: {error.strerror}.") from error
+        raise RecflowError(f"The study's folder {named or folder} cannot be made: {error.strerror}.") from error
 
 
 def _there(runs_dir: Path) -> str:

@@ -17,6 +17,7 @@ from recflow.tuning.arguments import Arguments, read_arguments
 from recflow.tuning.course import carry_out
 from recflow.tuning.finish import Tuned
 from recflow.tuning.plan import make_plan
+from recflow.tuning.run import prepared_data
 from recflow.tuning.settings import as_json
 from recflow.tuning.space import FIELDS
 from recflow.tuning.storage import MEMORY, check_storage, quiet_optuna
@@ -105,7 +106,7 @@ def tune_by(arguments: Arguments, console: Console | None = None) -> Tuned:
     with quiet_optuna():
         if arguments.storage is not None:
             check_storage(arguments.storage)
-        study, data = _begin(arguments) if arguments.resume is None else (_resume(arguments, console), None)
+        study, data = _begin(arguments) if arguments.resume is None else _resume(arguments, console)
         return carry_out(study, data, timeout=arguments.timeout, jobs=arguments.jobs, console=console)
 
 
@@ -127,15 +128,16 @@ def _begin(arguments: Arguments) -> tuple[Study, Dataset]:
     return begin_study(plan, Path(arguments.runs_dir), arguments.storage, trials), data
 
 
-def _resume(arguments: Arguments, console: Console) -> Study:
+def _resume(arguments: Arguments, console: Console) -> tuple[Study, Dataset]:
     study = open_study(str(arguments.resume), Path(arguments.runs_dir), arguments.storage)
+    data = prepared_data(study)  # before anything is changed: they may be others by now
     for number in study.queue.rescue():
         console.print(f"[yellow]trial {number} was broken off with its process[/]")
     if arguments.trials is not None:
         study.more(arguments.trials)
     elif arguments.timeout is not None and not study.queue.unfinished():
         study.more(None)
-    return study
+    return study, data
 
 
 def _as_data(search: Any) -> Any:

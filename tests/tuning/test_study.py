@@ -5,9 +5,7 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +22,7 @@ from rich.console import Console
 
 import recflow
 from recflow.data.dataset import config_of, prepare
+from recflow.data.sample import generate
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
 from recflow.runs import Run
@@ -177,11 +176,11 @@ class TestFinished:
         first = run_study(tmp_path, "ease")
         study = open_study("ease-sample", tmp_path)
         study.more(2)
-        going_on = carry_out(study)
+        going_on = carry_out(study, prepared_data(study))
         assert drawn(going_on.counted) == drawn(finished.counted)
         assert going_on.tested[-1] == finished.winner.number
         assert going_on.tested[0] == first.winner.number
-        again = carry_out(open_study("ease-sample", tmp_path))
+        again = recflow.tune(resume="ease-sample", runs_dir=tmp_path)
         assert again.tested == going_on.tested, "nothing was left to run, and the test part is not read again"
 
     def test_another_seed_another_study(self, finished, tmp_path):
@@ -231,6 +230,17 @@ class TestFinished:
             patch.setattr("recflow.tuning.finish._promote", lambda *args: promoted.append(args[2].number))
             assert finish(study, data).tested == (finished.winner.number, 5)
         assert promoted == [5]
+
+    def test_other_data_are_refused_and_the_study_stays_as_it_was(self, tmp_path):
+        table = tmp_path / "own.csv"
+        ratings = generate(2000).ratings
+        ratings.write_csv(table)
+        found = recflow.tune("ease", data=str(table), trials=1, runs_dir=tmp_path, plots=False)
+        before = (found.path / "journal.log").read_bytes()
+        ratings[:-1].write_csv(table)
+        with pytest.raises(RecflowError, match="is no longer what the study ease-own was begun on"):
+            recflow.tune(resume=found.path, trials=3)
+        assert (found.path / "journal.log").read_bytes() == before
 
     def test_a_name_is_taken_once(self, finished, root):
         with pytest.raises(RecflowError, match="--resume ease-sample"):
@@ -464,6 +474,14 @@ class TestWorkers:
         assert 1 <= len(done.counted) < 10
         assert all(trial.state == TrialState.COMPLETE for trial in done.counted)
 
+    def test_no_more_workers_are_started_than_there_are_trials(self, tmp_path, monkeypatch):
+        crews = []
+        monkeypatch.setattr(Crew, "run", lambda self, after: crews.append(self.jobs))
+        study, data = begun(tmp_path, "ease", trials=2)
+        with pytest.raises(RecflowError, match="No trial of ease-sample came to its end"):
+            carry_out(study, data, jobs=8)
+        assert crews == [2]
+
     def test_workers_that_die_before_they_take_a_trial_are_not_replaced_for_ever(self, tmp_path, monkeypatch):
         plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
         study = begin_study(plan, tmp_path, None, 2)
@@ -481,37 +499,11 @@ class TestWorkers:
         assert len(begun) == 3
         assert study.queue.unfinished() == 2
 
-    @pytest.mark.slow
-    def test_two_workers_share_a_study_and_one_that_is_killed_is_replaced(self, tmp_path):
-        command = [
-            sys.executable, "-m", "recflow", "tune", "--plugin", "lightgcn", SMALL, "--jobs", "2", "--trials", "4",
-            "--trainer.max_epochs", "30", "--search.model.embedding_dim", "8", "--pruner", "none",
-        ]  # fmt: skip
-        parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        study, owner = None, None
-        deadline = time.monotonic() + 120
-        while owner is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-            if study is None and (tmp_path / "runs/tune/lightgcn-sample/study.json").is_file():
-                study = open_study("lightgcn-sample", tmp_path / "runs")
-            running = [t for t in study.trials if t.state == TrialState.RUNNING] if study else []
-            owner = next((t.system_attrs.get("recflow:worker") for t in running if t.intermediate_values), None)
-        os.kill(owner[1], signal.SIGKILL)
-        out = parent.communicate(timeout=200)[0]
-        assert parent.returncode == 0, out
-        states = [trial.state for trial in study.trials]
-        assert states == [TrialState.COMPLETE] * 4
-        every = study.optuna().get_trials()
-        assert [t.user_attrs["reason"] for t in every if t.state == TrialState.FAIL] == [
-            f"its worker, process {owner[1]}, was killed"
-        ]
-        assert "best of 4 trials (4 finished)" in out
-
 
 def test_a_winner_that_another_machine_ran_is_fitted_again_here(tmp_path):
     where = f"sqlite:///{tmp_path}/shared.db"
     there = run_study(tmp_path / "there", "ease", trials=2, where=where)
-    here = carry_out(open_study("ease-sample", tmp_path / "here", where))
+    here = recflow.tune(resume="ease-sample", runs_dir=tmp_path / "here", storage=where)
     assert here.path == tmp_path / "here" / "tune" / "ease-sample"
     assert here.best.metrics["test"] == there.best.metrics["test"]
     assert torch.load(here.best.path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 0
