@@ -19,8 +19,8 @@ SMALL = ("--data", "sample:ratings=3000", "--plots", "false")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     (folder / "search.yaml").write_text(
-        "plugin: ease\ndata:\n  name: sample:ratings=3000\nplots: false\ntrials: 9\nsampler: grid\nobjective: val/recall@10\n"
-        "search:\n  model:\n    reg: [50, 1e2]\n"
+        "plugin: ease\ndata:\n  name: sample:ratings=3000\nplots: false\n"
+        "trials: 9\nsampler: grid\nobjective: val/recall@10\nsearch:\n  model:\n    reg: [50, 1e2]\n"
     )
     (folder / "list.yaml").write_text("- ease\n")
     (folder / "date.yaml").write_text("plugin: ease\ndata: {name: 2024-01-01}\n")

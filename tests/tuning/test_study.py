@@ -331,6 +331,13 @@ class TestBeginning:
 
 
 class TestTrials:
+    def test_of_a_trial_that_diverges_the_reason_says_so(self, tmp_path):
+        search = {"model": {"lr": ["1e30"], "embedding_dim": None, "num_layers": None, "reg": None}}
+        about = {"search": search, "objectives": ["val/loss"], "trials": 1}
+        (trial,) = trials_of(*begun(tmp_path, "lightgcn", "--model.embedding_dim=8", **about))
+        assert trial.state == TrialState.FAIL
+        assert "val/loss is not a number: training has diverged" in trial.user_attrs["reason"]
+
     def test_a_hopeless_trial_is_pruned_and_leaves_nothing(self, tmp_path):
         study, data = begun(tmp_path, "lightgcn", *LEARNS, "--trainer.max_epochs=4", trials=1, search=BY_RATE)
         for rate in (1e-2, 1e-2, 1e-2, 1e-2, 1e-6):
