@@ -22,7 +22,7 @@ from recflow.tuning.worker import STORAGE_VARIABLE
 
 TUNE = [sys.executable, "-m", "recflow", "tune"]
 SMALL = ["--plugin", "lightgcn", "--data", "sample:ratings=3000", "--search.model.embedding_dim", "8"]
-SHORT = ["--trainer.max_epochs", "30", "--pruner", "none", "--plots", "false"]
+SHORT = ["--trainer.max_epochs", "20", "--pruner", "none", "--plots", "false"]
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +64,7 @@ def owner(study):
 
 @pytest.mark.slow
 def test_four_workers_share_a_study_in_postgresql_and_one_that_is_killed_is_replaced(tmp_path, database):
-    command = [*TUNE, *SMALL, *SHORT, "--jobs", "4", "--trials", "6", "--name", "jobs", "--storage", database]
+    command = [*TUNE, *SMALL, *SHORT, "--jobs", "4", "--trials", "5", "--name", "jobs", "--storage", database]
     parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     study = wait_for(begun("jobs", tmp_path / "here", database), parent)
     killed = wait_for(owner(study), parent)
@@ -75,11 +75,11 @@ def test_four_workers_share_a_study_in_postgresql_and_one_that_is_killed_is_repl
     assert [trial.user_attrs["reason"] for trial in lost] == [f"its worker, process {killed}, was killed"]
     again = [trial for trial in study.every if trial.user_attrs.get(RETRY_OF) == lost[0].number]
     assert [(trial.state, trial.params) for trial in again] == [(TrialState.COMPLETE, lost[0].params)]
-    assert Counter(trial.state for trial in study.trials) == {TrialState.COMPLETE: 6}
+    assert Counter(trial.state for trial in study.trials) == {TrialState.COMPLETE: 5}
     workers = {trial.system_attrs["recflow:worker"][1] for trial in study.every}
     assert len(workers) in (4, 5)
     assert f"trial {lost[0].number:3} its worker, process {killed}, was killed: it is tried again" in out
-    assert "best of 6 trials (6 finished)" in out
+    assert "best of 5 trials (5 finished)" in out
 
     folder = tmp_path / "runs" / "tune" / "jobs"
     summary = json.loads((folder / "study.json").read_text())

@@ -18,6 +18,6 @@ def test_parallel_coordinates_are_legible(recwarn):
     _, _, rates, layers = figure.axes
     figure.canvas.draw()
     assert [label.get_text() for label in layers.get_yticklabels()] == ["1", "2", "3"]
-    assert "0.01" in [label.get_text() for label in rates.get_yticklabels()]
+    assert "0.001" in [label.get_text() for label in rates.get_yticklabels()]
     assert all(label.get_bbox_patch() is not None for axes in (rates, layers) for label in axes.get_yticklabels())
     plt.close(figure)
