@@ -320,6 +320,17 @@ class TestBeginning:
         assert list((tmp_path / "tune").iterdir()) == []
         assert "fails" not in [study.study_name for study in open_storage(where).get_all_studies()]
 
+    def test_a_full_disk_is_told_and_leaves_nothing(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Study, "more", full)
+        with pytest.raises(RecflowError, match=r"folder .*/tune/ease-sample cannot be made: No space left on device"):
+            begin_study(plan, tmp_path, None, 3)
+        assert list((tmp_path / "tune").iterdir()) == []
+
     def test_a_study_that_somebody_is_beginning_is_left_to_them(self, where, tmp_path):
         plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
         plan = replace(plan, name="theirs")
