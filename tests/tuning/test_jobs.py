@@ -89,7 +89,7 @@ def test_four_workers_share_a_study_in_postgresql_and_one_that_is_killed_is_repl
     assert best.metrics["val"]["ndcg@10"] == winner.value
     assert "test" in best.metrics
     assert [path for path in folder.glob("trials/*/metrics.json") if "test" in json.loads(path.read_text())] == []
-    assert len(list(csv.DictReader((folder / "trials.csv").open()))) == 6
+    assert len(list(csv.DictReader((folder / "trials.csv").open()))) == 5
 
 
 @pytest.mark.slow
