@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from recflow.spec import ModelSpec
     from recflow.training.fit import fit
     from recflow.training.folds import CrossValidation, cross_validate
+    from recflow.tuning.finish import Tuned
+    from recflow.tuning.tune import tune
 
 __version__ = "0.1.0"
 
@@ -29,6 +31,7 @@ _HOMES = {
     "Plugin": "recflow.hookspecs",
     "RecflowError": "recflow.errors",
     "Run": "recflow.runs",
+    "Tuned": "recflow.tuning.finish",
     "compare": "recflow.evaluation.compare",
     "compare_runs": "recflow.evaluation.compare",
     "cross_validate": "recflow.training.folds",
@@ -38,6 +41,7 @@ _HOMES = {
     "publish": "recflow.evaluation.publish",
     "report": "recflow.evaluation.report",
     "reproduce": "recflow.evaluation.reproduce",
+    "tune": "recflow.tuning.tune",
 }
 
 __all__ = [
@@ -46,6 +50,7 @@ __all__ = [
     "Plugin",
     "RecflowError",
     "Run",
+    "Tuned",
     "compare",
     "compare_runs",
     "cross_validate",
@@ -55,6 +60,7 @@ __all__ = [
     "publish",
     "report",
     "reproduce",
+    "tune",
 ]
 
 

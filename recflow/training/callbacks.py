@@ -172,7 +172,8 @@ class Patience(EarlyStopping):
         """Refuse to choose by what is not a number."""
         if bool(trainer.callback_metrics[self.monitor].isnan()):
             raise RecflowError(
-                f"{self.monitor} is not a number: nobody in the validation part can be measured by it; choose another "
-                "--monitor, or a split or relevance that leaves something to measure."
+                f"{self.monitor} is not a number: training has diverged, which a smaller learning rate may mend, or "
+                "nobody in the validation part can be measured by it; then choose another --monitor, or a split or "
+                "relevance that leaves something to measure."
             )
         super().on_validation_end(trainer, pl_module)

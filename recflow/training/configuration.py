@@ -284,11 +284,13 @@ def _plugin_name(args: Sequence[str]) -> str:
 
 
 def _values(args: Sequence[str], option: str) -> list[str]:
-    return [
-        arg.partition("=")[2] if arg.startswith(f"{option}=") else following
-        for arg, following in pairwise([*args, ""])
-        if arg == option or arg.startswith(f"{option}=")
-    ]
+    found = []
+    for arg, following in pairwise([*args, ""]):
+        if arg == option and (not following or following.startswith("--")):
+            raise RecflowError(f"{option} expects a value.")
+        if arg == option or arg.startswith(f"{option}="):
+            found.append(arg.partition("=")[2] if "=" in arg else following)
+    return found
 
 
 def _named_data(args: Sequence[str]) -> Iterator[str]:

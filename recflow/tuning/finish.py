@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
+import polars as pl
 from filelock import Timeout
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,8 +21,9 @@ from recflow.training.measure import add_test
 from recflow.tuning.boards import log_missing
 from recflow.tuning.pictures import draw_pictures
 from recflow.tuning.plan import Plan
-from recflow.tuning.report import summary, write_best_config, write_trials
+from recflow.tuning.report import summary, trials_frame, write_best_config, write_trials
 from recflow.tuning.run import losers
+from recflow.tuning.storage import quiet_optuna
 from recflow.tuning.study import STUDY, Study
 from recflow.tuning.trials import UNTUNED, fit_with, strip, trial_folder
 from recflow.tuning.winner import choose_winner
@@ -29,13 +32,12 @@ BEST, DEFAULT = "best", "default"
 
 
 @dataclass(frozen=True)
-class Finished:
+class Tuned:
     """What a study has come to.
 
     Args:
-        folder: ``runs/tune/NAME``.
-        plan: What it was about.
-        trials: All trials.
+        kept: The study, where it is kept.
+        counted: Optuna's trials, but those that were broken off and are tried again under another number.
         winner: The best of them.
         best: The winner's run, tested.
         default: The untuned model's run, tested; None if it could not be fitted.
@@ -43,13 +45,33 @@ class Finished:
             went on after an end.
     """
 
-    folder: Path
-    plan: Plan
-    trials: list[FrozenTrial]
-    winner: FrozenTrial
+    kept: Study = field(repr=False)
+    counted: list[FrozenTrial] = field(repr=False)
+    winner: FrozenTrial = field(repr=False)
     best: Run
     default: Run | None
     tested: tuple[int, ...]
+
+    @property
+    def path(self) -> Path:
+        """The study's folder, ``runs/tune/NAME``."""
+        return self.kept.folder
+
+    @property
+    def plan(self) -> Plan:
+        """What it was about."""
+        return self.kept.plan
+
+    @property
+    def trials(self) -> pl.DataFrame:
+        """A row a trial: state, objectives, values, epochs, seconds and, if it failed, why; as in ``trials.csv``."""
+        return trials_frame(self.plan, self.counted)
+
+    @property
+    def study(self) -> optuna.Study:
+        """Optuna's own study, for its pictures and whatever else it knows."""
+        with quiet_optuna():
+            return self.kept.optuna()
 
     @property
     def untuned_won(self) -> bool:
@@ -57,7 +79,7 @@ class Finished:
         return UNTUNED in self.winner.user_attrs
 
 
-def finish(study: Study, data: Dataset) -> Finished:
+def finish(study: Study, data: Dataset) -> Tuned:
     """Test the winner and the untuned model, and write all files; one process at a time.
 
     Raises:
@@ -73,7 +95,7 @@ def write_down_broken_off(study: Study) -> None:
         write_down(study, pictures=False)
 
 
-def _finish(study: Study, data: Dataset) -> Finished:
+def _finish(study: Study, data: Dataset) -> Tuned:
     trials = study.trials
     winner = choose_winner(trials, study.optuna().directions)
     if winner is None:
@@ -93,10 +115,10 @@ def _finish(study: Study, data: Dataset) -> Finished:
         strip(study.folder, losers(study))
     write_best_config(study, winner)
     log_missing(study.folder, trials, study.plan)
-    write_down(study, pictures=True, promoted=winner.number)
     best = Run(study.folder / BEST)
+    write_down(study, pictures=best.config["plots"], promoted=winner.number)
     (best.path / METRICS).touch()  # the newest run is the one that was looked for
-    return Finished(study.folder, study.plan, trials, winner, best, default, tested)
+    return Tuned(study, trials, winner, best, default, tested)
 
 
 def write_down(study: Study, *, pictures: bool, **known: Any) -> None:

@@ -13,7 +13,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from optuna.trial import FrozenTrial, TrialState
 
 from recflow.tuning.space import decode
@@ -55,6 +55,8 @@ def draw_pictures(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
         _darken(figure)
         for panel in axes:
             _thin_out(panel)
+        if name.startswith(PARALLEL.removesuffix(".png")):
+            _set_apart(figure, shown)
         figure.savefig(study.folder / name, dpi=120, bbox_inches="tight")
         drawn.append(name)
 
@@ -91,6 +93,23 @@ def _thin_out(panel: Axes) -> None:
         panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.tick_params(axis="x", labelrotation=45)
+
+
+def _set_apart(figure: Figure, study: optuna.Study) -> None:
+    """The labels of parallel coordinates stand among the lines, and whole numbers have no halves."""
+    first, _, *others = figure.axes
+    first.grid(visible=False, axis="y")
+    drawn = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))[0].distributions
+    for name, axes in zip([label.get_text() for label in first.get_xticklabels()][1:], others, strict=True):
+        axes.grid(visible=False)
+        if axes.get_yscale() == "log":
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+        elif isinstance(drawn.get(name), optuna.distributions.IntDistribution):
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        for label in axes.get_yticklabels():
+            label.set_bbox({"facecolor": first.get_facecolor(), "edgecolor": "none", "alpha": 0.85, "pad": 1})
 
 
 def _darken(figure: Figure) -> None:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import copy
 import difflib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from jsonargparse import ArgumentError
 from optuna import Study
 from optuna.distributions import distribution_to_json, json_to_distribution
 
 from recflow import registry
+from recflow.arguments import one_line
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
 from recflow.runs import lower_is_better
 from recflow.training.configuration import FitConfiguration
 from recflow.training.fit import check_configuration, configure
 from recflow.tuning.samplers import PrunerName, SamplerName, check_sampler
-from recflow.tuning.space import Space, change_space, contains, encode, fixed_values
+from recflow.tuning.space import Space, change_space, changed_keys, contains, encode, ends, fixed_values
+from recflow.tuning.trial_queue import alive, machine
 
-_ATTRIBUTE = "recflow"
+_PLAN, _BEGUN_BY = "recflow", "recflow:begun"
 
 
 @dataclass(frozen=True)
@@ -76,21 +80,49 @@ class Plan:
 
     def keep(self, study: Study) -> None:
         """Write the plan into a study."""
-        study.set_user_attr(_ATTRIBUTE, json.dumps(asdict(self)))
+        study.set_user_attr(_PLAN, json.dumps(asdict(self)))
+
+
+def sign_beginning(study: Study) -> None:
+    """Tell who is making a study: until its plan is kept, which comes last, it is half begun."""
+    study.set_user_attr(_BEGUN_BY, [machine(), os.getpid()])
+
+
+def was_broken_off(study: Study) -> bool:
+    """Whether a study is half begun, and its process is gone.
+
+    Raises:
+        RecflowError: If that cannot be known, or the process is still at it.
+    """
+    if _PLAN in study.user_attrs:
+        return False
+    owner = study.user_attrs.get(_BEGUN_BY)
+    if owner is None:
+        raise RecflowError(
+            f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model; choose "
+            "another --name."
+        )
+    if owner[0] == machine() and not alive(owner[1]):
+        return True
+    where = owner[0].partition("/")[0]
+    raise RecflowError(
+        f"The study {study.study_name!r} is being begun by process {owner[1]} on {where}: wait for it and go on by "
+        "--resume; if it was killed, choose another --name."
+    )
 
 
 def kept_plan(study: Study) -> Plan:
     """Read a study's plan.
 
     Raises:
-        RecflowError: If the study is none of ours.
+        RecflowError: If the study is none of ours, or half begun.
     """
-    if _ATTRIBUTE not in study.user_attrs:
+    if was_broken_off(study):
         raise RecflowError(
-            f"The study {study.study_name!r} was not made by recflow tune: it says nothing of a model; choose "
-            "another --name."
+            f"The study {study.study_name!r} was killed while it began: begin it again, by the command that it was "
+            "begun by."
         )
-    content = json.loads(study.user_attrs[_ATTRIBUTE])
+    content = json.loads(study.user_attrs[_PLAN])
     return Plan(**{**content, "objectives": tuple(content["objectives"])})
 
 
@@ -131,12 +163,17 @@ def make_plan(
     space = change_space(
         registry.load_target(spec, "search_space") if spec.search_space else {}, search, _known(configuration)
     )
+    _check_kinds(configuration, space, search)
     fixed = as_arguments(fixed_values(search))
     if fixed:
         configuration = configure_on(configuration.datamodule.dataset, [*args, *fixed])
     if not space:
         why = "nothing to tune" if not spec.search_space and not search else "nothing left to tune"
         raise RecflowError(f"{spec.name} has {why}: fit it, or name what to search by --search.KEY '[value, value]'.")
+    if configuration.config["trainer"]["max_epochs"] == 0:
+        raise RecflowError("trainer.max_epochs must be at least 1, or -1 for no limit, got 0.")
+    if not configuration.config["test"]:
+        raise RecflowError("A study reads the test part once, for its winner: leave out --no-test, or say --test true.")
     monitor, measured = check_configuration(configuration)
     chosen = tuple(objectives or [monitor])
     _check_objectives(chosen, measured)
@@ -190,6 +227,16 @@ def as_arguments(values: Mapping[str, Any]) -> list[str]:
 
 def _known(configuration: FitConfiguration) -> list[str]:
     return [action.dest for action in configuration.parser._actions if "." in action.dest]
+
+
+def _check_kinds(configuration: FitConfiguration, space: Space, search: Mapping[str, Any]) -> None:
+    """Refuse values that a setting cannot have: each trial that drew one would fail."""
+    for key in changed_keys(search):
+        for value in ends(space[key]) if key in space else ():
+            try:
+                configuration.parser.parse_args(as_arguments({key: value}))
+            except ArgumentError as error:
+                raise RecflowError(f"search.{one_line(str(error), [key])}") from error
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import polars as pl
 import yaml
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import FrozenTrial
@@ -23,21 +22,26 @@ from recflow.tuning.winner import RULE, front
 TRIALS, BEST_CONFIG = "trials.csv", "best.yaml"
 
 
+def trials_frame(plan: Plan, trials: Sequence[FrozenTrial]) -> pl.DataFrame:
+    """The trials as a table: a row a trial."""
+    columns: dict[str, list[Any]] = {
+        "trial": [trial.number for trial in trials],
+        "state": [trial.state.name for trial in trials],
+    }
+    for place, name in enumerate(plan.objectives):
+        columns[name] = [trial.values[place] if trial.values else None for trial in trials]
+    for key in plan.search:
+        columns[key] = _of_one_kind([decode(trial.params.get(key)) for trial in trials])
+    for name in ("best_epoch", "epochs", "seconds"):
+        columns[name] = [trial.user_attrs.get(name) for trial in trials]
+    columns["untuned"] = [UNTUNED in trial.user_attrs for trial in trials]
+    columns[REASON] = [trial.user_attrs.get(REASON) for trial in trials]
+    return pl.DataFrame(columns)
+
+
 def write_trials(study: Study, trials: Sequence[FrozenTrial]) -> None:
-    """Write ``trials.csv``: a row a trial."""
-    plan, out = study.plan, io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(
-        ["trial", "state", *plan.objectives, *plan.search, "best_epoch", "epochs", "seconds", "untuned", REASON]
-    )
-    for trial in trials:
-        values = trial.values or [""] * len(plan.objectives)
-        drawn = [decode(trial.params.get(key, "")) for key in plan.search]
-        about = [trial.user_attrs.get(name, "") for name in ("best_epoch", "epochs", "seconds")]
-        untuned = "yes" if UNTUNED in trial.user_attrs else ""
-        reason = trial.user_attrs.get(REASON, "")
-        table.writerow([trial.number, trial.state.name, *values, *drawn, *about, untuned, reason])
-    Run(study.folder).write_text(TRIALS, out.getvalue())
+    """Write ``trials.csv``."""
+    Run(study.folder).write_text(TRIALS, trials_frame(study.plan, trials).write_csv())
 
 
 def summary(plan: Plan, trials: Sequence[FrozenTrial], winner: FrozenTrial | None) -> dict[str, Any]:
@@ -87,6 +91,14 @@ def shown(values: Mapping[str, Any], plan: Plan) -> str:
             text = str(value)
         parts.append(f"{key.removeprefix('model.')} {text}")
     return ", ".join(parts)
+
+
+def _of_one_kind(values: list[Any]) -> list[Any]:
+    """Values that a column can hold: lists, and choices of several kinds, as text."""
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds <= {int, float} or (len(kinds) == 1 and kinds <= {bool, str}):
+        return [None if value is None else float(value) for value in values] if kinds == {int, float} else values
+    return [None if value is None else str(value) for value in values]
 
 
 def _one(plan: Plan, trial: FrozenTrial) -> dict[str, Any]:

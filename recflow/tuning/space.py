@@ -90,6 +90,23 @@ def fixed_values(changes: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def changed_keys(changes: Mapping[str, Any]) -> list[str]:
+    """The keys that changes are about.
+
+    >>> changed_keys({"model": {"lr": {"high": 0.1}, "reg": None}})
+    ['model.lr', 'model.reg']
+    """
+    return [key for key, _ in _by_key(changes)]
+
+
+def ends(distribution: BaseDistribution) -> list[Any]:
+    """All choices, or both ends of a range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return [decode(choice) for choice in distribution.choices]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    return [distribution.low, distribution.high]
+
+
 def describe(distribution: BaseDistribution) -> str:
     """A distribution as people write it.
 
@@ -142,6 +159,10 @@ def _by_key(changes: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 def _check_key(key: str, known: Sequence[str]) -> None:
     if key.startswith("data.") and key != "data.batch_size":
         raise RecflowError(f"search.{key}: the data are prepared once for all trials; of data only batch_size varies.")
+    if key.startswith("metrics."):
+        raise RecflowError(f"search.{key}: all trials are measured alike; leave it out of the search.")
+    if key in ("trainer.devices", "trainer.num_nodes"):
+        raise RecflowError(f"search.{key}: a trial is fitted in one process; give --jobs for several trials at once.")
     if key.rpartition(".")[0] in known:
         raise RecflowError(
             f"search.{key}: a distribution has no field {key.rpartition('.')[2]!r}; there are: {', '.join(FIELDS)}."

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
@@ -17,6 +18,7 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from recflow.errors import RecflowError
 
 MEMORY = "memory"
+CONNECT_SECONDS = 10  # to a host that says nothing at all
 _SECRET = re.compile(r"pass|pwd|secret|token|odbc_connect", re.IGNORECASE)
 
 
@@ -129,7 +131,11 @@ def _database(url: str) -> BaseStorage:
     parsed = with_driver(url)
     try:
         # pre-ping: a connection that idled through a long trial may have been closed
-        engine = {"pool_pre_ping": True} if not parsed.startswith("sqlite") else {"connect_args": {"timeout": 60}}
+        engine: dict[str, Any] = {"pool_pre_ping": True}
+        if parsed.startswith("sqlite"):
+            engine = {"connect_args": {"timeout": 60}}
+        elif parsed.startswith("postgresql+psycopg:") and "connect_timeout" not in parsed:
+            engine["connect_args"] = {"connect_timeout": CONNECT_SECONDS}
         return optuna.storages.get_storage(RDBStorage(parsed, engine_kwargs=engine))
     except ModuleNotFoundError as error:
         raise RecflowError(_missing_driver(url, str(error.name))) from None

@@ -15,13 +15,14 @@ from typing import Any
 
 import optuna
 from filelock import FileLock
+from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
 from recflow.errors import RecflowError
 from recflow.runs import Run, read_mapping
 from recflow.training.interrupts import stop_if_interrupted
-from recflow.tuning.plan import Plan, kept_plan
+from recflow.tuning.plan import Plan, kept_plan, sign_beginning, was_broken_off
 from recflow.tuning.samplers import make_pruner, make_sampler
 from recflow.tuning.space import grid_points
 from recflow.tuning.storage import MEMORY, open_storage, public_form
@@ -127,25 +128,40 @@ def begin_study(plan: Plan, runs_dir: Path, where: str | None, trials: int | Non
     storage = None
     if where not in (None, journal):
         storage = open_storage(str(where))
-        if plan.name in optuna.get_all_study_names(storage=storage):
-            public = public_form(str(where))
-            raise RecflowError(
-                f"The study {plan.name} is in {public} already: go on by: recflow tune --resume {plan.name} "
-                f"--storage {public}, or choose another --name."
-            )
-    # whole or not at all: until its queue is full, a study is in a hidden folder
+        _refuse_kept(plan.name, storage, str(where))
+    # whole or not at all: until its queue is full, a study's folder is hidden, and a shared storage has no plan of it
     begun = folder.with_name(f".{plan.name}-{uuid.uuid4().hex[:8]}")
-    _make(begun)
+    _make(begun, folder)
+    own = str(begun / JOURNAL)
+    filled = None
     try:
-        own = str(begun / JOURNAL)
-        _fill(Study(begun, str(where) if storage else own, storage or open_storage(own), plan), trials)
+        made = Study(begun, str(where) if storage else own, storage or open_storage(own), plan)
+        filled = _create(made)
+        _fill(made, filled, trials)
         begun.rename(folder)
     except BaseException as error:
         shutil.rmtree(begun, ignore_errors=True)
+        if filled is not None and storage is not None:
+            storage.delete_study(filled._study_id)
         if isinstance(error, OSError):
             _refuse_taken(plan.name, folder)  # somebody else was first
+            raise RecflowError(f"The study's folder {folder} cannot be made: {error.strerror}.") from error
         raise
     return Study(folder, where or journal, storage or open_storage(journal), plan)
+
+
+def _refuse_kept(name: str, storage: BaseStorage, where: str) -> None:
+    """A name is taken once in a storage; a study that was killed while it began makes room."""
+    if name not in optuna.get_all_study_names(storage=storage):
+        return
+    if was_broken_off(optuna.load_study(study_name=name, storage=storage)):
+        optuna.delete_study(study_name=name, storage=storage)
+        return
+    public = public_form(where)
+    raise RecflowError(
+        f"The study {name} is in {public} already: go on by: recflow tune --resume {name} --storage {public}, or "
+        "choose another --name."
+    )
 
 
 def _refuse_taken(name: str, folder: Path) -> None:
@@ -161,16 +177,25 @@ def _refuse_taken(name: str, folder: Path) -> None:
     )
 
 
-def _fill(made: Study, trials: int | None) -> None:
+def _create(made: Study) -> optuna.Study:
     plan = made.plan
-    study = optuna.create_study(study_name=plan.name, storage=made.storage, directions=plan.directions)
+    try:
+        return optuna.create_study(study_name=plan.name, storage=made.storage, directions=plan.directions)
+    except DuplicatedStudyError:
+        _refuse_kept(plan.name, made.storage, made.where)
+        raise
+
+
+def _fill(made: Study, study: optuna.Study, trials: int | None) -> None:
+    plan = made.plan
+    sign_beginning(study)
     study.set_metric_names(list(plan.objectives))
-    plan.keep(study)
     Run(made.folder).write_text(BASE, plan.base)
     made.write()
     if not plan.outside:
         made.queue.add(plan.untuned, **{UNTUNED: True})
     made.more(trials)
+    plan.keep(study)
 
 
 def open_study(name: str, runs_dir: Path, where: str | None = None) -> Study:
@@ -240,11 +265,11 @@ def work(
         after()
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path, named: Path | None = None) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RecflowError(f"The study's folder {folder} cannot be made: {error.strerror}.") from error
+        raise RecflowError(f"The study's folder {named or folder} cannot be made: {error.strerror}.") from error
 
 
 def _there(runs_dir: Path) -> str:

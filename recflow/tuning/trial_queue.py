@@ -160,7 +160,7 @@ class Queue:
     def _gone(self, trial: FrozenTrial) -> str:
         """Why the trial's worker is taken for dead; empty if it is not."""
         owner = trial.system_attrs.get(_OWNER)
-        if owner is not None and owner[0] == machine() and not _alive(owner[1]):
+        if owner is not None and owner[0] == machine() and not alive(owner[1]):
             return f"its worker, process {owner[1]}, was killed"
         if self._unchanged(trial, (owner, trial.system_attrs.get(_BEAT))) > self.silent_seconds:
             return f"its worker gave no sign of life for {self.silent_seconds:.0f} s"
@@ -211,7 +211,8 @@ def worked(pid: int, trials: Sequence[FrozenTrial]) -> bool:
     return any(trial.system_attrs.get(_OWNER) == [machine(), pid] for trial in trials)
 
 
-def _alive(pid: int) -> bool:
+def alive(pid: int) -> bool:
+    """Whether a process of this machine is there, and not merely waited for by its parent."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

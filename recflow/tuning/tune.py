@@ -1,120 +1,151 @@
-"""``tune``: from a plan to a tested winner."""
+"""``recflow.tune`` and ``recflow tune``: what is given is read, and a study is begun or gone on with."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from rich.console import Console
 
 from recflow.data.dataset import Dataset
 from recflow.errors import RecflowError
-from recflow.training.interrupts import noticed_interrupts
-from recflow.tuning.finish import Finished, finish, write_down_broken_off
-from recflow.tuning.run import Crew, prepared_data, run_here
-from recflow.tuning.space import decode, describe
-from recflow.tuning.storage import MEMORY, public_form, quiet_optuna
-from recflow.tuning.study import Study
-from recflow.tuning.view import StudyView
+from recflow.training.configuration import flatten
+from recflow.training.fit import without_frames
+from recflow.tuning.arguments import Arguments, read_arguments
+from recflow.tuning.course import carry_out
+from recflow.tuning.finish import Tuned
+from recflow.tuning.plan import make_plan
+from recflow.tuning.run import prepared_data
+from recflow.tuning.settings import as_json
+from recflow.tuning.space import FIELDS
+from recflow.tuning.storage import MEMORY, check_storage, quiet_optuna
+from recflow.tuning.study import Study, begin_study, open_study
+
+DEFAULT_TRIALS = 50
 
 
 def tune(
-    study: Study,
-    data: Dataset | None = None,
+    plugin: str | None = None,
+    data: Any = None,
     *,
-    timeout: float | None = None,
+    config: str | Path | None = None,
+    resume: str | Path | None = None,
+    trials: int | None = None,
+    timeout: float | str | None = None,
     jobs: int = 1,
+    objective: str | Sequence[str] | None = None,
+    search: Mapping[str, Any] | None = None,
+    sampler: str | None = None,
+    pruner: str | None = None,
+    name: str | None = None,
+    storage: str | None = None,
+    keep_checkpoints: bool | None = None,
     console: Console | None = None,
-) -> Finished:
-    """Run what waits in a study, then test its winner beside the untuned model.
+    **settings: Any,
+) -> Tuned:
+    """Look for better hyper-parameters: every trial is a fit, and the test part is read once, for the winner.
 
     Args:
-        study: See :func:`~recflow.tuning.study.begin_study` and :func:`~recflow.tuning.study.open_study`.
-        data: Its data, if they have been prepared already.
-        timeout: Seconds after which no trial begins; what is running goes to its end.
-        jobs: How many worker processes share the study; 1 runs it in this process.
-        console: Where it is shown; nowhere if None.
+        plugin: The model's name; may come from ``config``.
+        data: As :func:`recflow.fit` takes it.
+        config: A YAML file, as under ``experiments/``: a fit's settings, and a study's.
+        resume: A study to go on with, by name or folder: with what is left of it, or with ``trials`` more.
+        trials: How many, the untuned model included; by default 50, all of a grid, or any number with ``timeout``.
+        timeout: Seconds, or a text such as ``"30m"``, after which no trial begins.
+        jobs: How many worker processes share the study.
+        objective: The validation metric to improve, or several; by default, the one that picks the model's best epoch.
+        search: Changes to the plugin's search space by key: a list of choices, fields of a range such as ``{"high":
+            0.05}``, an Optuna distribution, or one value or None to leave the key out.
+        sampler: ``tpe`` (the default), ``random``, ``grid`` or ``cmaes``.
+        pruner: ``median`` (the default), ``hyperband`` or ``none``.
+        name: The study's name; by default, plugin and data.
+        storage: A database's URL, a journal file or ``memory``; by default, a journal file in the study's folder.
+        keep_checkpoints: Whether every trial keeps its weights, not the winner alone.
+        console: Where progress is shown; nowhere if None.
+        settings: Anything else that ``fit`` takes, for every trial: ``trainer={"max_epochs": 20}, seed=1``.
+
+    Returns:
+        The winner's run, the untuned model's beside it, and the trials.
 
     Raises:
-        RecflowError: If the study cannot be run, or no trial came to its end.
+        RecflowError: If something given cannot be used, or no trial came to its end.
+
+    Example::
+
+        found = recflow.tune("lightgcn", data="ml-latest-small", trials=20, search={"model.num_layers": [2, 3]})
+        found.best.recommend(user=42, k=10)
+        found.trials.sort("val/ndcg@10")
     """
+    if objective is not None and not isinstance(objective, str):
+        objective = ",".join(objective)
+    given = {
+        "config": config,
+        "plugin": plugin,
+        "data": without_frames(data),
+        "resume": resume,
+        "trials": trials,
+        "timeout": timeout,
+        "jobs": jobs,
+        "objective": objective,
+        "sampler": sampler,
+        "pruner": pruner,
+        "name": name,
+        "storage": storage,
+        "keep_checkpoints": keep_checkpoints,
+        **settings,
+    }
+    changes = [] if search is None else [f"--search={as_json(_as_data(search), 'search')}"]
+    return tune_by(read_arguments([*flatten(given), *changes]), console)
+
+
+def tune_by(arguments: Arguments, console: Console | None = None) -> Tuned:
+    """See :func:`tune`; the arguments have been read."""
     console = console or Console(quiet=True)
-    if jobs > 1 and study.where == MEMORY:
-        raise RecflowError(f"--jobs {jobs} needs a storage that processes share: leave out --storage {MEMORY}.")
-    deadline = float("inf") if timeout is None else time.time() + timeout
-    queue = study.queue
-    if queue.endless and timeout is None:
-        raise RecflowError(f"The study {study.plan.name} has no number of trials: give --trials N or --timeout 30m.")
-    with quiet_optuna(), noticed_interrupts():
-        queue.rescue()
-        _announce(study, console, jobs)
-        if data is not None:
-            _tell_of_cold(data, console)
-        try:
-            if queue.unfinished() or queue.endless:
-                data = data if data is not None or jobs > 1 else _prepared(study, console)
-                with StudyView(study, console, deadline, jobs) as view:
-                    if jobs > 1:
-                        Crew(study, jobs, deadline).run(view.poll)
-                    else:
-                        assert data is not None
-                        run_here(study, data, deadline, view.poll)
-                    view.poll()
-            data = data if data is not None else _prepared(study, console)
-            console.print("[dim]testing the winner and the untuned model …[/]")
-            return finish(study, data)
-        except KeyboardInterrupt:
-            queue.rescue()  # of workers that had to be killed
-            write_down_broken_off(study)
-            _tell_how_to_go_on(study, console)
-            raise
+    with quiet_optuna():
+        if arguments.storage is not None:
+            check_storage(arguments.storage)
+        study, data = _begin(arguments) if arguments.resume is None else _resume(arguments, console)
+        return carry_out(study, data, timeout=arguments.timeout, jobs=arguments.jobs, console=console)
 
 
-def _prepared(study: Study, console: Console) -> Dataset:
-    data = prepared_data(study)
-    _tell_of_cold(data, console)
-    return data
-
-
-def _tell_of_cold(data: Dataset, console: Console) -> None:
-    """The tests count them, too; a fit says the same."""
-    cold = data.header()["cold"]["test"]
-    if cold["users"] or cold["items"]:
-        counts = f"{cold['users']:,} users and {cold['items']:,} items"
-        console.print(f"[dim]cold: {counts} of the test part have no training row[/]", soft_wrap=True)
-
-
-def _announce(study: Study, console: Console, jobs: int) -> None:
-    plan = study.plan
-    workers = f", {jobs} workers" if jobs > 1 else ""
-    console.print(
-        f"study [bold]{plan.name}[/]: [bold]{plan.plugin}[/] on [bold]{plan.dataset}[/], "
-        f"by {', '.join(plan.objectives)}; sampler {plan.sampler}, pruner {plan.pruner}, seed {plan.seed}{workers}",
-        highlight=False,
-        soft_wrap=True,
+def _begin(arguments: Arguments) -> tuple[Study, Dataset]:
+    if arguments.jobs > 1 and arguments.storage == MEMORY:
+        raise RecflowError(f"--jobs {arguments.jobs} needs a storage that processes share: leave out --storage memory.")
+    plan, data = make_plan(
+        arguments.fit,
+        name=arguments.name,
+        objectives=arguments.objective,
+        sampler=arguments.sampler,
+        pruner=arguments.pruner,
+        search=arguments.search,
+        keep_checkpoints=arguments.keep_checkpoints,
     )
-    for key, distribution in plan.space.items():
-        line = f"  {key}: {describe(distribution)}; untuned {decode(plan.untuned[key])}"
-        console.print(line, style="dim", markup=False, highlight=False, soft_wrap=True)
-    if len(plan.objectives) > 1:
-        console.print("[dim]several objectives: no trial is pruned, for Optuna prunes by one value only[/]")
-    if plan.outside:
-        where = ", ".join(plan.outside)
-        console.print(f"[dim]the untuned model lies outside the space ({where}): it is fitted beside the trials[/]")
-    console.print(f"[dim]in {study.folder}; storage {public_form(study.where)}[/]", highlight=False, soft_wrap=True)
+    trials = arguments.trials
+    if trials is None and arguments.timeout is None and plan.sampler != "grid":
+        trials = DEFAULT_TRIALS
+    return begin_study(plan, Path(arguments.runs_dir), arguments.storage, trials), data
 
 
-def _tell_how_to_go_on(study: Study, console: Console) -> None:
-    trials = study.trials
-    done = sum(trial.state.is_finished() for trial in trials)
-    left = "" if study.queue.endless else f", {len(trials) - done} to go"
-    console.print(f"\nbroken off; {done} trials are kept{left}", highlight=False)
-    runs_dir = study.folder.parent.parent
-    elsewhere = "" if str(runs_dir) == "runs" else f" --runs_dir {runs_dir}"
-    if study.where == MEMORY:
-        console.print("the study was kept in memory, and is over", highlight=False)
-    else:
-        console.print(f"go on by: recflow tune --resume {study.plan.name}{elsewhere}", highlight=False, soft_wrap=True)
-    if (study.folder / "best.yaml").is_file():
-        console.print(
-            f"the best so far: recflow fit --config {study.folder / 'best.yaml'}", highlight=False, soft_wrap=True
-        )
+def _resume(arguments: Arguments, console: Console) -> tuple[Study, Dataset]:
+    study = open_study(str(arguments.resume), Path(arguments.runs_dir), arguments.storage)
+    data = prepared_data(study)  # before anything is changed: they may be others by now
+    for number in study.queue.rescue():
+        console.print(f"[yellow]trial {number} was broken off with its process[/]")
+    if arguments.trials is not None:
+        study.more(arguments.trials)
+    elif arguments.timeout is not None and not study.queue.unfinished():
+        study.more(None)
+    return study, data
+
+
+def _as_data(search: Any) -> Any:
+    """A search space in which Optuna's distributions have become what a file would say."""
+    if isinstance(search, Mapping):
+        return {key: _as_data(value) for key, value in search.items()}
+    if isinstance(search, CategoricalDistribution):
+        return list(search.choices)
+    if isinstance(search, BaseDistribution):
+        return {field: getattr(search, field) for field in FIELDS if getattr(search, field, None) is not None}
+    return search

@@ -9,18 +9,18 @@ import time
 import pytest
 
 from recflow.cli import main
-from recflow.cli.tune_arguments import read_arguments, seconds
 from recflow.errors import RecflowError
+from recflow.tuning.arguments import read_arguments, seconds
 
-SMALL = ("--data", "sample:ratings=3000")
+SMALL = ("--data", "sample:ratings=3000", "--plots", "false")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     (folder / "search.yaml").write_text(
-        "plugin: ease\ndata:\n  name: sample:ratings=3000\ntrials: 9\nsampler: grid\nobjective: val/recall@10\n"
-        "search:\n  model:\n    reg: [50, 1e2]\n"
+        "plugin: ease\ndata:\n  name: sample:ratings=3000\nplots: false\n"
+        "trials: 9\nsampler: grid\nobjective: val/recall@10\nsearch:\n  model:\n    reg: [50, 1e2]\n"
     )
     (folder / "list.yaml").write_text("- ease\n")
     (folder / "date.yaml").write_text("plugin: ease\ndata: {name: 2024-01-01}\n")
@@ -103,11 +103,11 @@ class TestTune:
 
     def test_cold_users_and_items_are_told_as_a_fit_tells_them(self, recflow):
         told = r"^cold: \d+ users and \d+ items of the test part have no training row$"
-        data = ("--data", "sample:ratings=600", "--data.split", "temporal")
-        _, out, _ = recflow("fit", "--plugin", "ease", *data, "--plots", "false", "--name", "cold")
+        data = ("--data", "sample:ratings=600", "--data.split", "temporal", "--plots", "false")
+        _, out, _ = recflow("fit", "--plugin", "ease", *data, "--name", "cold")
         fitted = re.findall(told, out, re.MULTILINE)
         assert len(fitted) == 1
-        _, out, _ = recflow("tune", "--plugin", "ease", *data, "--trials", "1", "--name", "cold", "--plots", "false")
+        _, out, _ = recflow("tune", "--plugin", "ease", *data, "--trials", "1", "--name", "cold")
         assert re.findall(told, out, re.MULTILINE) == fitted
         _, out, _ = recflow("tune", "--resume", "cold")
         assert re.findall(told, out, re.MULTILINE) == fitted
@@ -118,7 +118,7 @@ class TestTune:
         assert all(option in out for option in ("--sampler", "--pruner", "--objective", "--search.KEY", "--resume"))
 
 
-def test_ctrl_c_keeps_what_is_done_and_the_study_goes_on(folder):
+def test_ctrl_c_keeps_what_is_done_and_the_study_goes_on(recflow, folder):
     command = [sys.executable, "-m", "recflow", "tune", "--plugin", "lightgcn", *SMALL, "--trials", "3"]
     command += ["--search.model.embedding_dim", "4", "--trainer.max_epochs", "60", "--patience", "60", "--name", "c"]
     child = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -136,9 +136,9 @@ def test_ctrl_c_keeps_what_is_done_and_the_study_goes_on(folder):
     assert not (study / "best").exists()
     assert (study / "best.yaml").is_file()
     assert (study / "trials.csv").read_text().count("COMPLETE") == 1
-    done = subprocess.run([*command[:4], "--resume", "c"], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "best of 3 trials" in done.stdout
+    code, out, _ = recflow("tune", "--resume", "c")
+    assert code == 0
+    assert "best of 3 trials" in out
 
 
 @pytest.mark.parametrize(
@@ -167,6 +167,14 @@ def test_ctrl_c_keeps_what_is_done_and_the_study_goes_on(folder):
         (["--plugin", "ease", "--search.model.reg.low", "100000"], "low 100000, high 10000"),
         (["--plugin", "ease", "--search.model.reg", "{low: 1"], "expects yaml"),
         (["--plugin", "ease", "--search", "7"], "distributions by key"),
+        (
+            ["--plugin", "ease", *SMALL, "--search.model.reg", "[10, much]"],
+            "search.model.reg: expected float, got much",
+        ),
+        (["--plugin", "ease", *SMALL, "--search.model.reg", "[null]"], "search.model.reg: expected float, got none"),
+        (["--plugin", "ease", *SMALL, "--no-test"], "leave out --no-test"),
+        (["--plugin", "ease", *SMALL, "--trainer.max_epochs", "0"], "max_epochs must be at least 1"),
+        (["--plugin"], "--plugin expects a value"),
         (["--plugin", "ease", "--search.model.reg", "5"], "nothing left to tune"),
         (["--plugin", "ease", "--model.regg", "5"], "did you mean --model.reg"),
         (["--plugin", "ease", "--storage", "nonsense"], "expects a database's url"),

@@ -7,11 +7,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from recflow import registry
-from recflow.cli.tune_arguments import read_arguments
 from recflow.errors import RecflowError
 from recflow.training.fit import configure
+from recflow.tuning.arguments import read_arguments
 from recflow.tuning.plan import make_plan
-from recflow.tuning.space import change_space, decode, encode, encode_choices, fixed_values, grid_points
+from recflow.tuning.space import change_space, decode, encode, encode_choices, ends, fixed_values, grid_points
 
 SPACE = {
     "model.lr": FloatDistribution(1e-4, 1e-1, log=True),
@@ -45,7 +45,7 @@ class TestEveryPlugin:
         model = registry.load_target(spec, "module")
         for key, distribution in space.items():
             assert key.partition(".")[0] in {"model", "trainer", "data"}
-            for value in ends(distribution):
+            for value in ends(encode_choices(distribution)):
                 if key.startswith("model."):
                     model(num_users=30, num_items=40, **{key.removeprefix("model."): value})
 
@@ -55,12 +55,6 @@ class TestEveryPlugin:
         assert plan.space["model.hidden"].choices == ("json:[16, 8]", "json:[8]")
         config = configure([*args, "--model.hidden=[16, 8]"])[0].config
         assert config["model"]["hidden"] == decode("json:[16, 8]")
-
-
-def ends(distribution):
-    if isinstance(distribution, CategoricalDistribution):
-        return [decode(choice) for choice in encode_choices(distribution).choices]
-    return [distribution.low, distribution.high]
 
 
 class TestChanges:
@@ -93,6 +87,8 @@ class TestChanges:
         [
             ("model.lrr", [1, 2], "did you mean search.model.lr"),
             ("lr", [1, 2], "did you mean search.model.lr"),
+            ("metrics.ks", [[5], [10]], "all trials are measured alike"),
+            ("trainer.devices", [1, 2], "fitted in one process"),
             ("data.split", ["ratio"], "of data only batch_size varies"),
             ("model.lr", {"low": 1.0}, "low 1.0, high 0.1"),
             ("model.lr", {"low": 0}, "no distribution has low 0"),

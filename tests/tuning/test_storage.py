@@ -1,8 +1,12 @@
 """Where studies are kept."""
 
+import socket
+import time
+
 import pytest
 
-from recflow.tuning.storage import public_form
+from recflow.errors import RecflowError
+from recflow.tuning.storage import open_storage, public_form
 
 
 @pytest.mark.parametrize(
@@ -24,3 +28,14 @@ from recflow.tuning.storage import public_form
 )
 def test_a_password_is_shown_nowhere_and_the_rest_stays(where, shown):
     assert public_form(where) == shown
+
+
+def test_a_host_that_never_answers_is_given_up(monkeypatch):
+    pytest.importorskip("psycopg")
+    monkeypatch.setattr("recflow.tuning.storage.CONNECT_SECONDS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        with pytest.raises(RecflowError, match=r"postgresql://me@127\.0.* cannot be opened: .*timeout") as told:
+            open_storage(f"postgresql://me:secret@127.0.0.1:{silent.getsockname()[1]}/x")
+    assert time.monotonic() - started < 20
+    assert "secret" not in str(told.value)

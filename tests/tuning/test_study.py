@@ -5,33 +5,39 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
+import optuna
 import pytest
 import torch
 import yaml
+from optuna.storages import JournalStorage
 from optuna.trial import TrialState
 from rich.console import Console
 
 import recflow
 from recflow.data.dataset import config_of, prepare
+from recflow.data.sample import generate
 from recflow.errors import RecflowError
 from recflow.metrics.evaluate import MetricsConfig, evaluate
+from recflow.runs import Run
+from recflow.tuning.course import carry_out
 from recflow.tuning.finish import _promote, finish, write_down_broken_off
-from recflow.tuning.plan import configure_on, make_plan
+from recflow.tuning.plan import configure_on, make_plan, sign_beginning
 from recflow.tuning.run import Crew, losers, prepared_data, run_here
-from recflow.tuning.storage import quiet_optuna
+from recflow.tuning.storage import open_storage, quiet_optuna
 from recflow.tuning.study import Study, begin_study, open_study
 from recflow.tuning.trials import UNTUNED, strip, trial_folder
-from recflow.tuning.tune import tune
 from recflow.tuning.winner import front
 
 SMALL = "--data=sample:ratings=3000"
+LEARNS = ("--model.embedding_dim=8", "--patience=99")
+BY_RATE = {"model": {"lr": ["1e-2", "1e-6"], "embedding_dim": None, "num_layers": None, "reg": None}}
 
 
 @pytest.fixture(autouse=True)
@@ -40,17 +46,48 @@ def _quiet():
         yield
 
 
-def run_study(root, plugin, *args, trials=5, where=None, jobs=1, timeout=None, console=None, **about):
-    plan, data = make_plan([f"--plugin={plugin}", SMALL, f"--runs_dir={root}", *args], **about)
-    return tune(begin_study(plan, root, where, trials), data, jobs=jobs, timeout=timeout, console=console)
+def begun(root, plugin, *args, trials=None, where=None, **about):
+    plan, data = make_plan([f"--plugin={plugin}", SMALL, f"--runs_dir={root}", "--plots=false", *args], **about)
+    return begin_study(plan, root, where, trials), data
+
+
+def run_study(root, plugin, *args, trials=3, where=None, timeout=None, console=None, **about):
+    return carry_out(*begun(root, plugin, *args, trials=trials, where=where, **about), timeout=timeout, console=console)
+
+
+def trials_of(study, data):
+    """Run what waits, without the end."""
+    run_here(study, data, float("inf"), lambda: None)
+    return study.trials
 
 
 def interrupted(*_):
     raise KeyboardInterrupt
 
 
-def drawn(finished):
-    return [(trial.state, trial.values, trial.params) for trial in finished.trials]
+def drawn(trials):
+    return [(trial.state, trial.values, trial.params) for trial in trials]
+
+
+def die_at(step):
+    """Let this process be killed instead of its next write but so many."""
+    left = step
+
+    def dying(write):
+        def call(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                os._exit(9)
+            return write(*args, **kwargs)
+
+        return call
+
+    for kind in (JournalStorage, optuna.storages._CachedStorage):  # the latter is of all databases
+        for name in ("create_new_study", "create_new_trial", "set_study_user_attr", "set_study_system_attr"):
+            setattr(kind, name, dying(getattr(kind, name)))
+    Run.write_text = dying(Run.write_text)
+    Path.rename = dying(Path.rename)
 
 
 @pytest.fixture(scope="module")
@@ -60,37 +97,36 @@ def root(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(root):
-    with quiet_optuna():
-        return run_study(root, "ease")
+    return recflow.tune("ease", data={"name": "sample:ratings=3000"}, trials=5, runs_dir=root)
 
 
 class TestFinished:
     def test_its_folder_is_complete(self, finished):
-        names = {path.name for path in finished.folder.iterdir() if not path.name.startswith(".")}
+        names = {path.name for path in finished.path.iterdir() if not path.name.startswith(".")}
         pictures = {"history.png", "importance.png", "slice.png", "parallel-coordinate.png"}
         tables = {"trials.csv", "study.json", "best.yaml", "base.yaml", "journal.log"}
         assert names == pictures | tables | {"best", "default", "trials", "tensorboard"}
-        assert all((finished.folder / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+        assert all((finished.path / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
     def test_the_first_trial_is_the_untuned_model_and_the_winner_is_the_best(self, finished):
-        untuned = finished.trials[0]
+        untuned = finished.counted[0]
         assert UNTUNED in untuned.user_attrs
         assert untuned.params == {"model.reg": 250.0}
-        assert len(finished.trials) == 5
-        assert finished.winner.value == max(trial.value for trial in finished.trials)
+        assert len(finished.counted) == 5
+        assert finished.winner.value == max(trial.value for trial in finished.counted)
         assert finished.best.metrics["val"]["ndcg@10"] == finished.winner.value
         assert finished.default.metrics["val"]["ndcg@10"] == untuned.value
 
     def test_the_test_part_is_read_for_the_winner_and_the_untuned_model_alone(self, finished):
         assert "test" in finished.best.metrics
         assert "test" in finished.default.metrics
-        for trial in finished.trials:
-            metrics = json.loads((finished.folder / "trials" / f"{trial.number:04d}" / "metrics.json").read_text())
+        for trial in finished.counted:
+            metrics = json.loads((finished.path / "trials" / f"{trial.number:04d}" / "metrics.json").read_text())
             assert "test" not in metrics
         assert finished.tested == (finished.winner.number,)
 
     def test_the_winners_run_is_as_a_fit_would_have_left_it(self, finished, root):
-        again = recflow.fit(config=finished.folder / "best.yaml", runs_dir=str(root), name="again")
+        again = recflow.fit(config=finished.path / "best.yaml", runs_dir=str(root), name="again")
         assert again.metrics["test"] == finished.best.metrics["test"]
         assert again.metrics["val"] == finished.best.metrics["val"]
         files = {path.name for path in again.path.iterdir()}
@@ -104,18 +140,18 @@ class TestFinished:
         assert finished.best.recommender.about["metrics"] == finished.best.metrics["test"]
 
     def test_losers_keep_their_numbers_and_lose_their_weights(self, finished):
-        for trial in finished.trials[1:]:
-            own = finished.folder / "trials" / f"{trial.number:04d}"
+        for trial in finished.counted[1:]:
+            own = finished.path / "trials" / f"{trial.number:04d}"
             kept = trial.number == finished.winner.number
             assert (own / "history.csv").is_file()
             assert (own / "bundle").is_dir() == (own / "checkpoints").is_dir() == kept
 
     def test_the_table_of_trials_has_them_all(self, finished):
-        rows = list(csv.DictReader((finished.folder / "trials.csv").open()))
-        assert [float(row["model.reg"]) for row in rows] == [trial.params["model.reg"] for trial in finished.trials]
-        assert [float(row["val/ndcg@10"]) for row in rows] == [trial.value for trial in finished.trials]
-        assert [row["untuned"] for row in rows] == ["yes", "", "", "", ""]
-        summary = json.loads((finished.folder / "study.json").read_text())
+        rows = list(csv.DictReader((finished.path / "trials.csv").open()))
+        assert [float(row["model.reg"]) for row in rows] == [trial.params["model.reg"] for trial in finished.counted]
+        assert [float(row["val/ndcg@10"]) for row in rows] == [trial.value for trial in finished.counted]
+        assert [row["untuned"] for row in rows] == ["true", "false", "false", "false", "false"]
+        summary = json.loads((finished.path / "study.json").read_text())
         assert summary["trials"] == {"COMPLETE": 5}
         assert summary["best"]["values"] == finished.winner.params
 
@@ -123,8 +159,8 @@ class TestFinished:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         from tensorboard.plugins.hparams import plugin_data_pb2
 
-        for trial in finished.trials:
-            events = EventAccumulator(str(finished.folder / "tensorboard" / f"trial-{trial.number:04d}"))
+        for trial in finished.counted:
+            events = EventAccumulator(str(finished.path / "tensorboard" / f"trial-{trial.number:04d}"))
             events.Reload()
             assert events.Scalars("val/ndcg@10")[0].value == pytest.approx(trial.value)
             start = events.PluginTagToContent("hparams")["_hparams_/session_start_info"]
@@ -136,26 +172,23 @@ class TestFinished:
 
         assert {run.path for run in find_runs(root)} >= {finished.best.path, finished.default.path}
 
-    def test_same_seed_one_worker_same_study(self, finished, tmp_path):
-        assert drawn(run_study(tmp_path, "ease")) == drawn(finished)
-        other = run_study(tmp_path, "ease", "--seed=7", trials=3, name="other")
-        assert drawn(other)[1:] != drawn(finished)[1:3]
-
-    def test_more_trials_go_on_as_if_there_had_been_no_end(self, finished, tmp_path):
-        first = run_study(tmp_path, "ease", trials=3)
+    def test_same_seed_one_worker_same_study_though_it_ended_in_between(self, finished, tmp_path):
+        first = run_study(tmp_path, "ease")
         study = open_study("ease-sample", tmp_path)
         study.more(2)
-        going_on = tune(study)
-        assert drawn(going_on) == drawn(finished)
+        going_on = carry_out(study, prepared_data(study))
+        assert drawn(going_on.counted) == drawn(finished.counted)
         assert going_on.tested[-1] == finished.winner.number
         assert going_on.tested[0] == first.winner.number
-        again = tune(open_study("ease-sample", tmp_path))
+        again = recflow.tune(resume="ease-sample", runs_dir=tmp_path)
         assert again.tested == going_on.tested, "nothing was left to run, and the test part is not read again"
 
+    def test_another_seed_another_study(self, finished, tmp_path):
+        assert drawn(trials_of(*begun(tmp_path, "ease", "--seed=7", trials=2)))[1:] != drawn(finished.counted)[1:2]
+
     def test_of_two_that_end_a_study_the_second_waits_and_finds_it_done(self, tmp_path, monkeypatch):
-        plan, data = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
-        study = begin_study(plan, tmp_path, None, 2)
-        run_here(study, data, float("inf"), lambda: None)
+        study, data = begun(tmp_path, "ease", trials=2)
+        trials_of(study, data)
         made = []
 
         def promote(*args):
@@ -179,7 +212,7 @@ class TestFinished:
 
     def test_a_winner_is_counted_as_tested_though_the_end_was_killed(self, finished, tmp_path, monkeypatch):
         folder = tmp_path / "tune" / "ease-sample"
-        shutil.copytree(finished.folder, folder)
+        shutil.copytree(finished.path, folder)
         study = open_study("ease-sample", tmp_path)
         taken = study.queue.storage.create_new_trial(study.queue.study_id)
         study.storage.set_trial_state_values(taken, TrialState.COMPLETE, [finished.winner.value + 1])
@@ -197,6 +230,17 @@ class TestFinished:
             patch.setattr("recflow.tuning.finish._promote", lambda *args: promoted.append(args[2].number))
             assert finish(study, data).tested == (finished.winner.number, 5)
         assert promoted == [5]
+
+    def test_other_data_are_refused_and_the_study_stays_as_it_was(self, tmp_path):
+        table = tmp_path / "own.csv"
+        ratings = generate(2000).ratings
+        ratings.write_csv(table)
+        found = recflow.tune("ease", data=str(table), trials=1, runs_dir=tmp_path, plots=False)
+        before = (found.path / "journal.log").read_bytes()
+        ratings[:-1].write_csv(table)
+        with pytest.raises(RecflowError, match="is no longer what the study ease-own was begun on"):
+            recflow.tune(resume=found.path, trials=3)
+        assert (found.path / "journal.log").read_bytes() == before
 
     def test_a_name_is_taken_once(self, finished, root):
         with pytest.raises(RecflowError, match="--resume ease-sample"):
@@ -235,21 +279,107 @@ class TestBeginning:
         assert [path.name for path in (tmp_path / "tune").iterdir()] == [plan.name]
         assert open_study(plan.name, tmp_path).queue.unfinished() == 2
 
+    @pytest.mark.parametrize("kind", ["journal", "postgresql"])
+    def test_a_study_that_is_killed_at_any_step_of_its_beginning_can_be_begun_or_gone_on_with(
+        self, kind, tmp_path, request, monkeypatch
+    ):
+        where = str(tmp_path / "journal.log") if kind == "journal" else request.getfixturevalue("database")
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        storage = open_storage(where)
+        for step in range(50):
+            killed = replace(plan, name=f"killed-at-{step}")
+            child = os.fork()
+            if child == 0:
+                die_at(step)
+                begin_study(killed, tmp_path, where, 2)
+                os._exit(0)
+            done = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            monkeypatch.setattr("recflow.tuning.study.open_storage", lambda _: storage)
+            said = ""
+            try:
+                begin_study(killed, tmp_path, where, 2)
+            except RecflowError as error:
+                said = str(error)
+            if step == 1:  # there is a name alone, which somebody else may have given
+                assert "it says nothing of a model; choose another --name" in said
+            else:
+                assert not said or f"recflow tune --resume {killed.name}" in said
+                states = [trial.state for trial in open_study(killed.name, tmp_path, where).trials]
+                assert states == [TrialState.WAITING] * 2
+            monkeypatch.undo()
+            if done:
+                return
+        pytest.fail("it never ends")
+
+    def test_a_beginning_that_fails_leaves_nothing(self, where, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        with monkeypatch.context() as broken_off:
+            broken_off.setattr(Study, "more", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                begin_study(replace(plan, name="fails"), tmp_path, where, 3)
+        assert list((tmp_path / "tune").iterdir()) == []
+        assert "fails" not in [study.study_name for study in open_storage(where).get_all_studies()]
+
+    def test_a_full_disk_is_told_and_leaves_nothing(self, tmp_path, monkeypatch):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Study, "more", full)
+        with pytest.raises(RecflowError, match=r"folder .*/tune/ease-sample cannot be made: No space left on device"):
+            begin_study(plan, tmp_path, None, 3)
+        assert list((tmp_path / "tune").iterdir()) == []
+
+    def test_a_study_that_somebody_is_beginning_is_left_to_them(self, where, tmp_path):
+        plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
+        plan = replace(plan, name="theirs")
+        sign_beginning(optuna.create_study(study_name="theirs", storage=open_storage(where)))
+        with pytest.raises(RecflowError, match=f"is being begun by process {os.getpid()} on .* choose another --name"):
+            begin_study(plan, tmp_path, where, 3)
+        with pytest.raises(RecflowError, match="is being begun"):
+            open_study("theirs", tmp_path, where)
+
 
 class TestTrials:
+    def test_of_a_trial_that_diverges_the_reason_says_so(self, tmp_path):
+        search = {"model": {"lr": ["1e30"], "embedding_dim": None, "num_layers": None, "reg": None}}
+        about = {"search": search, "objectives": ["val/loss"], "trials": 1}
+        (trial,) = trials_of(*begun(tmp_path, "lightgcn", "--model.embedding_dim=8", **about))
+        assert trial.state == TrialState.FAIL
+        assert "val/loss is not a number: training has diverged" in trial.user_attrs["reason"]
+
     def test_a_hopeless_trial_is_pruned_and_leaves_nothing(self, tmp_path):
-        plan = {"search": {"model": {"lr": ["1e-2", "1e-6"], "embedding_dim": 8, "num_layers": None, "reg": None}}}
-        done = run_study(
-            tmp_path, "lightgcn", "--trainer.max_epochs=6", "--model.lr=1e-2", trials=12, sampler="random", **plan
+        study, data = begun(tmp_path, "lightgcn", *LEARNS, "--trainer.max_epochs=4", trials=1, search=BY_RATE)
+        for rate in (1e-2, 1e-2, 1e-2, 1e-2, 1e-6):
+            study.queue.add({"model.lr": rate})
+        trials = trials_of(study, data)
+        assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5 + [TrialState.PRUNED]
+        assert len(trials[5].intermediate_values) < 4
+        assert [trial_folder(study.folder, number).exists() for number in range(6)] == [True] * 5 + [False]
+
+    def test_hyperband_prunes_by_brackets_but_neither_the_untuned_model_nor_a_last_epoch(self, tmp_path):
+        about = {"search": BY_RATE, "pruner": "hyperband", "name": "h"}  # Optuna picks brackets by name and number
+        study, data = begun(
+            tmp_path, "lightgcn", *LEARNS, "--data.batch_size=256", "--trainer.max_epochs=9", trials=1, **about
         )
-        states = {lr: {t.state for t in done.trials if t.params["model.lr"] == lr} for lr in (1e-2, 1e-6)}
-        assert states[1e-2] >= {TrialState.COMPLETE}
-        pruned = [trial for trial in done.trials if trial.state == TrialState.PRUNED]
-        assert pruned
-        for trial in pruned:
-            assert len(trial.intermediate_values) < 6
-            assert not (done.folder / "trials" / f"{trial.number:04d}").exists()
-        assert done.winner.params["model.lr"] == 1e-2
+        good, hopeless = {"model.lr": 1e-2}, {"model.lr": 1e-6}
+        for values in (good, good, hopeless, good, hopeless, hopeless):
+            study.queue.add(values)
+        study.queue.add(hopeless, **{UNTUNED: True})
+        study.queue.add(hopeless)
+        complete = (TrialState.COMPLETE, 9)
+        assert [(trial.state, trial.last_step) for trial in trials_of(study, data)] == [
+            complete,
+            complete,
+            complete,
+            (TrialState.PRUNED, 3),  # of the second bracket
+            complete,
+            (TrialState.PRUNED, 1),  # of the first
+            complete,  # of the third, which would prune at the last epoch
+            complete,  # of the second, but the untuned model
+            (TrialState.PRUNED, 1),
+        ]
 
     def test_a_failing_trial_tells_why_and_the_study_goes_on(self, tmp_path):
         shown = Console(record=True, width=160, file=io.StringIO())
@@ -257,7 +387,7 @@ class TestTrials:
             tmp_path, "item-knn", sampler="grid", trials=None, console=shown,
             search={"model.num_neighbours": [5, -1], "model.shrink": None, "model.weighting": None},
         )  # fmt: skip
-        failed = [trial for trial in done.trials if trial.state == TrialState.FAIL]
+        failed = [trial for trial in done.counted if trial.state == TrialState.FAIL]
         assert [trial.params["model.num_neighbours"] for trial in failed] == [-1]
         assert "num_neighbours" in failed[0].user_attrs["reason"]
         assert done.winner.params["model.num_neighbours"] == 5
@@ -278,7 +408,7 @@ class TestTrials:
         }
         search["model"] |= {"reg": None, "lr": None, "dropout": None}
         done = run_study(tmp_path, "ncf", "--trainer.max_epochs=1", sampler="grid", trials=None, search=search)
-        assert [trial.params["model.hidden"] for trial in done.trials] == ["json:[8, 4]", "json:[8]"]
+        assert [trial.params["model.hidden"] for trial in done.counted] == ["json:[8, 4]", "json:[8]"]
         assert done.best.config["model"]["hidden"] == yaml.safe_load(done.winner.params["model.hidden"][5:])
         assert done.default.config["model"]["hidden"] not in ([8, 4], [8])
         assert "test" in done.default.metrics
@@ -289,12 +419,11 @@ class TestTrials:
         prepared = []
         monkeypatch.setattr(datamodule, "prepare", lambda config: prepared.append(config) or prepare(config))
         search = {"data.batch_size": [256, 512], **dict.fromkeys(("model.lr", "model.reg", "model.num_layers"))}
-        done = run_study(
-            tmp_path, "lightgcn", "--trainer.max_epochs=1", trials=None, sampler="grid",
-            search={**search, "model.embedding_dim": 8},
-        )  # fmt: skip
+        about = {"sampler": "grid", "search": {**search, "model.embedding_dim": 8}}
+        study, data = begun(tmp_path, "lightgcn", "--trainer.max_epochs=1", **about)
+        trials_of(study, data)
         assert len(prepared) == 1
-        runs = [recflow.Run(done.folder / "trials" / f"{number:04d}") for number in range(2)]
+        runs = [recflow.Run(trial_folder(study.folder, number)) for number in range(2)]
         assert [run.config["data"]["batch_size"] for run in runs] == [256, 512]
         assert runs[0].metrics["val"] != runs[1].metrics["val"]
 
@@ -329,19 +458,20 @@ class TestTrials:
 
     def test_cmaes_draws_the_same_from_the_same_seed(self, tmp_path):
         about = {"sampler": "cmaes", "trials": 3, "search": {"model.embedding_dim": 4}}
-        once, again = (run_study(tmp_path / part, "bias-mf", "--trainer.max_epochs=1", **about) for part in "ab")
+        one_epoch = ("bias-mf", "--trainer.max_epochs=1")
+        once, again = (trials_of(*begun(tmp_path / part, *one_epoch, **about)) for part in "ab")
         assert drawn(once) == drawn(again)
-        assert len({tuple(trial.params.values()) for trial in once.trials}) == 3
+        assert len({tuple(trial.params.values()) for trial in once}) == 3
 
 
 class TestSeveralObjectives:
     def test_there_is_a_front_with_a_winner_on_it_and_nothing_is_pruned(self, tmp_path):
-        done = run_study(tmp_path, "ease", objectives=["val/ndcg@10", "val/coverage@10"])
+        done = run_study(tmp_path, "ease", "--plots=true", objectives=["val/ndcg@10", "val/coverage@10"])
         assert done.plan.pruner == "none"
-        assert all(trial.state == TrialState.COMPLETE and len(trial.values) == 2 for trial in done.trials)
-        assert (done.folder / "pareto-front.png").is_file()
-        assert (done.folder / "importance-2.png").is_file()
-        summary = json.loads((done.folder / "study.json").read_text())
+        assert all(trial.state == TrialState.COMPLETE and len(trial.values) == 2 for trial in done.counted)
+        assert (done.path / "pareto-front.png").is_file()
+        assert (done.path / "importance-2.png").is_file()
+        summary = json.loads((done.path / "study.json").read_text())
         assert done.winner.number in [trial["trial"] for trial in summary["front"]]
         assert summary["rule"].startswith("of the Pareto front")
         measured = done.best.metrics["val"]
@@ -353,15 +483,22 @@ class TestSeveralObjectives:
 class TestWorkers:
     def test_a_study_in_memory_leaves_its_files(self, tmp_path):
         done = run_study(tmp_path, "ease", trials=2, where="memory")
-        assert len(list(csv.DictReader((done.folder / "trials.csv").open()))) == 2
+        assert len(list(csv.DictReader((done.path / "trials.csv").open()))) == 2
         with pytest.raises(RecflowError, match="was kept in memory"):
             open_study("ease-sample", tmp_path)
 
     def test_no_trial_begins_when_time_is_up(self, tmp_path):
-        plan, data = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
-        done = tune(begin_study(plan, tmp_path, None, None), data, timeout=1.0)
-        assert 1 <= len(done.trials) < 10
-        assert all(trial.state == TrialState.COMPLETE for trial in done.trials)
+        done = run_study(tmp_path, "ease", trials=None, timeout=0.5)
+        assert 1 <= len(done.counted) < 10
+        assert all(trial.state == TrialState.COMPLETE for trial in done.counted)
+
+    def test_no_more_workers_are_started_than_there_are_trials(self, tmp_path, monkeypatch):
+        crews = []
+        monkeypatch.setattr(Crew, "run", lambda self, after: crews.append(self.jobs))
+        study, data = begun(tmp_path, "ease", trials=2)
+        with pytest.raises(RecflowError, match="No trial of ease-sample came to its end"):
+            carry_out(study, data, jobs=8)
+        assert crews == [2]
 
     def test_workers_that_die_before_they_take_a_trial_are_not_replaced_for_ever(self, tmp_path, monkeypatch):
         plan, _ = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path}"])
@@ -380,39 +517,12 @@ class TestWorkers:
         assert len(begun) == 3
         assert study.queue.unfinished() == 2
 
-    @pytest.mark.slow
-    def test_two_workers_share_a_study_and_one_that_is_killed_is_replaced(self, tmp_path):
-        command = [
-            sys.executable, "-m", "recflow", "tune", "--plugin", "lightgcn", SMALL, "--jobs", "2", "--trials", "4",
-            "--trainer.max_epochs", "30", "--search.model.embedding_dim", "8", "--pruner", "none",
-        ]  # fmt: skip
-        parent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        study, owner = None, None
-        deadline = time.monotonic() + 120
-        while owner is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-            if study is None and (tmp_path / "runs/tune/lightgcn-sample/study.json").is_file():
-                study = open_study("lightgcn-sample", tmp_path / "runs")
-            running = [t for t in study.trials if t.state == TrialState.RUNNING] if study else []
-            owner = next((t.system_attrs.get("recflow:worker") for t in running if t.intermediate_values), None)
-        os.kill(owner[1], signal.SIGKILL)
-        out = parent.communicate(timeout=200)[0]
-        assert parent.returncode == 0, out
-        states = [trial.state for trial in study.trials]
-        assert states == [TrialState.COMPLETE] * 4
-        every = study.optuna().get_trials()
-        assert [t.user_attrs["reason"] for t in every if t.state == TrialState.FAIL] == [
-            f"its worker, process {owner[1]}, was killed"
-        ]
-        assert "best of 4 trials (4 finished)" in out
-
 
 def test_a_winner_that_another_machine_ran_is_fitted_again_here(tmp_path):
-    plan, data = make_plan(["--plugin=ease", SMALL, f"--runs_dir={tmp_path / 'there'}"])
     where = f"sqlite:///{tmp_path}/shared.db"
-    there = tune(begin_study(plan, tmp_path / "there", where, 3), data)
-    here = tune(open_study("ease-sample", tmp_path / "here", where))
-    assert here.folder == tmp_path / "here" / "tune" / "ease-sample"
+    there = run_study(tmp_path / "there", "ease", trials=2, where=where)
+    here = recflow.tune(resume="ease-sample", runs_dir=tmp_path / "here", storage=where)
+    assert here.path == tmp_path / "here" / "tune" / "ease-sample"
     assert here.best.metrics["test"] == there.best.metrics["test"]
     assert torch.load(here.best.path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 0
     shutil.rmtree(tmp_path / "there")

@@ -14,7 +14,6 @@ from optuna.trial import TrialState
 
 from recflow.tuning.storage import open_storage, quiet_optuna
 from recflow.tuning.trial_queue import ATTEMPT, REASON, RETRY_OF, Queue, is_tried_again
-from tests.tuning import postgres
 
 CREW = Path(__file__).with_name("crew.py")
 
@@ -23,21 +22,6 @@ CREW = Path(__file__).with_name("crew.py")
 def _quiet():
     with quiet_optuna():
         yield
-
-
-@pytest.fixture(scope="module")
-def database():
-    if postgres.binaries() is None and not os.environ.get("RECFLOW_NEEDS_POSTGRESQL"):
-        pytest.skip("PostgreSQL is not installed (Debian's package postgresql)")
-    with postgres.server() as url:
-        yield url
-
-
-@pytest.fixture(params=["journal", "postgresql", "sqlite"])
-def where(request, tmp_path):
-    if request.param == "postgresql":
-        return request.getfixturevalue("database")
-    return str(tmp_path / "journal.log") if request.param == "journal" else f"sqlite:///{tmp_path}/study.db"
 
 
 def begin(where, name, trials):

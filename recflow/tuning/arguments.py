@@ -1,4 +1,4 @@
-"""The arguments of ``recflow tune``: its own, those of the search space, and those that are the fit's."""
+"""What a study is given, on the command line, in files or from Python: its own, the search space's, and the fit's."""
 
 from __future__ import annotations
 
@@ -47,6 +47,7 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
     Raises:
         RecflowError: If something given cannot be used.
     """
+    _check_option_names(argv)
     found = Arguments()
     own: list[tuple[str, Any]] = []
     pairs = _Pairs(argv)
@@ -220,12 +221,8 @@ def _yaml(text: str, option: str) -> Any:
         raise RecflowError(f"--{option} expects YAML, got {text!r}: {' '.join(str(error).split())}") from error
 
 
-def check_option_names(argv: Sequence[str]) -> None:
-    """Refuse a misspelt option of our own before the fit's parser calls it one of its.
-
-    Raises:
-        RecflowError: If an option without a dot is nearly one of ours.
-    """
+def _check_option_names(argv: Sequence[str]) -> None:
+    """Refuse a misspelt option of our own before the fit's parser calls it one of its."""
     fits = {
         "plugin",
         "data",
