@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import cache
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -46,23 +47,34 @@ class Question:
     query: Callable[[], Tensor] | None = None
 
 
+def _inner_products(ranker: Ranker) -> InnerProducts | None:
+    return cast(InnerProducts, ranker) if _gives_inner_products(type(ranker)) else None
+
+
+@cache  # asking a protocol takes a hundredth of a request
+def _gives_inner_products(kind: type[Ranker]) -> bool:
+    return issubclass(kind, InnerProducts)
+
+
 def of_user(ranker: Ranker, user: int) -> Question:
     """What a known user would like."""
     users = torch.tensor([user])
-    query = (lambda: ranker.queries(users)[0]) if isinstance(ranker, InnerProducts) else None
+    products = _inner_products(ranker)
+    query = None if products is None else lambda: products.queries(users)[0]
     return Question(lambda some: ranker.score(users, some)[0], query)
 
 
 def of_history(ranker: Ranker, items: Tensor, ratings: Tensor | None) -> Question:
     """What someone new would like."""
     history, only = Histories.of_one(items, ratings), torch.tensor([0])
-    query = (lambda: ranker.queries_of_histories(history, only)[0]) if isinstance(ranker, InnerProducts) else None
+    products = _inner_products(ranker)
+    query = None if products is None else lambda: products.queries_of_histories(history, only)[0]
     return Question(lambda some: ranker.score_history(items, ratings, some), query)
 
 
 def of_item(ranker: Ranker, item: int) -> Question:
     """What is like an item."""
-    vectors = ranker.item_embeddings() if isinstance(ranker, InnerProducts) else None
+    vectors = None if _inner_products(ranker) is None else ranker.item_embeddings()
     if vectors is None:
         return of_scores(lambda: ranker.similar(torch.tensor([item]))[0])
     own = F.normalize(vectors[item], dim=0)
