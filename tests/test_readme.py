@@ -65,8 +65,8 @@ def test_the_commands_on_the_sample_work_in_their_order(folder):
         done = run(command + quicker(command), folder)
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         ran.append((command[1], done.stdout))
-    names = ["fit", "recommend", "recommend", "similar", "test", "package", "data", "data", "fit", "recommend", "fit"]
-    names += ["compare", "report", "reproduce", "tune", "tune", "fit"]
+    names = ["fit", "recommend", "recommend", "similar", "test", "tune", "tune", "fit", "package"]
+    names += ["data", "data", "fit", "recommend", "fit", "compare", "report", "reproduce"]
     assert [name for name, _ in ran] == names
     assert (folder / "recommendations.parquet").is_file()
     printed = re.search(r"^lightgcn +([\d.]+)", ran[0][1], re.MULTILINE)[1]
