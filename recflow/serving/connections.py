@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import time
+from threading import Event
+from types import FrameType
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -12,13 +15,31 @@ PATIENCE = 5.0
 """Seconds for the head of a request to arrive, and for an unread answer to be fetched after the last of it is sent."""
 MOST = 800
 """Connections of a worker: below the 1,024 files that a process may commonly open."""
+STOPPING = Event()
+"""Whether this worker has been told to stop."""
+
+
+def notice_stops() -> None:
+    """Set :data:`STOPPING` at SIGTERM and SIGINT, and then do what was done at them before. For the main thread."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _after_noticing(signal.getsignal(number)))
+
+
+def _after_noticing(before: Any) -> Any:
+    def handle(number: int, frame: FrameType | None) -> None:
+        STOPPING.set()
+        if callable(before):
+            before(number, frame)
+
+    return handle
 
 
 class Bounded(H11Protocol):
-    """An HTTP connection whose other end may neither hang nor be one of too many.
+    """An HTTP connection whose other end may neither hang nor be one of too many, nor outlive a stop.
 
     uvicorn waits for ever for the rest of a head, and for an answer to be fetched; each holds a file, memory, and the
-    service from stopping. h11, on which this rests, refuses a head of more than 16 kB.
+    service from stopping. So does a connection that was on its way when uvicorn told the others to close, as long as
+    its client goes on asking. h11, on which this rests, refuses a head of more than 16 kB.
     """
 
     _head: asyncio.TimerHandle | None = None
@@ -44,6 +65,8 @@ class Bounded(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take what has arrived; see :meth:`_expect_head`."""
         super().data_received(data)
+        if STOPPING.is_set() and not self.idle:
+            self.cycle.keep_alive = False
         self._expect_head()
 
     def on_response_complete(self) -> None:
