@@ -27,6 +27,7 @@ check: $(VENV)/.installed-dev
 image: export BUILDAH_FORMAT ?= docker
 image: $(VENV)/.installed
 	@$(BIN)/bentoml models get recflow:latest >/dev/null 2>&1 || { echo "make image needs a model: recflow package"; exit 2; }
+	@command -v $(BACKEND) >/dev/null || { echo "make image needs $(BACKEND), or another: make image BACKEND=podman"; exit 2; }
 	$(BIN)/bentoml build
 	$(BIN)/bentoml containerize recflow:latest --backend $(BACKEND) --image-tag recflow:latest
 

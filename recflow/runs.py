@@ -39,6 +39,7 @@ COMPARABLE = ("dataset", "sha256", "filter", "split", "relevance", "candidates",
 """Entries of a header: numbers of two runs may be compared only where all of these are equal."""
 
 
+_OF_MANY = {"compare", "reproduce"}  # folders under runs/ that hold the parts of something greater
 _LESS_IS_BETTER = {"loss", "rmse", "mae", "mse", "gini", "arp", "miscalibration"}
 
 
@@ -253,8 +254,13 @@ def find_runs(root: str | Path) -> list[Run]:
 
 
 def newest_run(root: str | Path) -> Run | None:
-    """The finished run under ``root`` that ended last, if there is any; see :func:`find_runs`."""
+    """The finished run under ``root`` that ended last, if there is any; see :func:`find_runs`.
+
+    Parts of comparisons and reproductions, mostly baselines or folds, are taken only if there is no other.
+    """
     finished = [run for run in find_runs(root) if run.finished]
+    own = [run for run in finished if run.path.relative_to(root).parts[0] not in _OF_MANY]
+    finished = own or finished
     return max(finished, key=lambda run: (run.path / METRICS).stat().st_mtime, default=None)
 
 

@@ -93,9 +93,11 @@ def print_leaderboard(console: Console, board: Leaderboard) -> None:
         spent = [f"{row.train_seconds:.3g}", f"{row.test_seconds:.3g}", f"{row.parameters:,}"][: len(costs)]
         table.add_row(escape(row.name), values[0], between, *values[1:], *spent)
     console.print(table)
-    recipes = ", ".join(row.recipe for row in board.finished if row.recipe.endswith(("yaml", "yml")))
-    if recipes:
-        console.print(f"settings of {recipes}; the others' defaults", style="dim", markup=False, soft_wrap=True)
+    settings = dict[str, list[str]]()
+    for row in board.finished:
+        settings.setdefault(row.recipe, []).append(row.name)
+    for recipe, models in settings.items():
+        console.print(f"settings of {', '.join(models)}: {recipe}", style="dim", markup=False, soft_wrap=True)
     for row in board.failed:
         console.print(f"{row.name} failed: {row.problem}", style="red", markup=False, soft_wrap=True)
     console.print()

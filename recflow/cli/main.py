@@ -32,7 +32,7 @@ COMMANDS = {
 
 _EPILOG = """\
 first steps:
-  recflow fit --plugin lightgcn                          the embedded sample, in under a minute
+  recflow fit --plugin lightgcn                          the embedded sample, in a minute or two
   recflow fit --plugin lightgcn --data ml-latest-small   real ratings
   recflow recommend --user 42                            from the newest run
 """

@@ -92,11 +92,12 @@ def _print(console: Console, done: Reproduction) -> None:
     console.print()
     console.print(table)
     header = done.runs[0].metrics["header"]
-    console.print(f"[dim]{header['dataset']}; filter {header['filter']}; {header['split']}[/]", soft_wrap=True)
-    cold = header["cold"]["test"]
+    first = " and so on" if len({run.metrics["header"]["split"] for run in done.runs}) > 1 else ""
+    console.print(f"[dim]{header['dataset']}; filter {header['filter']}; {header['split']}{first}[/]", soft_wrap=True)
+    cold = [run.metrics["header"]["cold"]["test"] for run in done.runs]
+    users, items = (_counts([one[name] for one in cold]) for name in ("users", "items"))
     console.print(
-        f"[dim]cold in the test part, without a training row: {cold['users']:,} users, {cold['items']:,} items[/]",
-        soft_wrap=True,
+        f"[dim]cold in the test part, without a training row: {users} users, {items} items[/]", soft_wrap=True
     )
     if protocol.note:
         console.print(protocol.note, style="dim", markup=False, soft_wrap=True)
@@ -107,12 +108,21 @@ def _print(console: Console, done: Reproduction) -> None:
     if too_good:
         decides = next(iter(protocol.published))
         theirs += f"; chosen there, too, by {decides}, it would be epoch {too_good['epoch']:g}"
-    console.print(f"[dim]{runs}; intervals: bootstrap over users{theirs}[/]", soft_wrap=True)
+    if len(done.runs) > 1:
+        runs = f"means ± standard deviations over {runs}"
+    if done.intervals:
+        runs += "; intervals: bootstrap over users"
+    console.print(f"[dim]{runs}{theirs}[/]", soft_wrap=True)
     console.print(
         f"[dim]paper {protocol.paper}\nfigures {protocol.figures or 'none published'}\ncode {protocol.code}\n"
         f"runs {done.path}[/]",
         soft_wrap=True,
     )
+
+
+def _counts(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _held_to(protocol: Protocol, name: str) -> str:

@@ -50,8 +50,9 @@ def _show(console: Console, run: Run) -> None:
     console.print(f"[bold]{escape(str(config['plugin']))}[/] in {escape(str(run.path))}", soft_wrap=True)
     if run.finished:
         ended = when((run.path / METRICS).stat().st_mtime)
+        by = f"by {metrics['monitor']}" if metrics["val"] else "(no validation part)"
         console.print(
-            f"ended {ended}; best epoch {metrics['best_epoch']} of {metrics['epochs']} by {metrics['monitor']}; "
+            f"ended {ended}; best epoch {metrics['best_epoch']} of {metrics['epochs']} {by}; "
             f"trained in {metrics['train_seconds']:,.1f} s; {metrics['parameters']:,} parameters",
             markup=False,
         )

@@ -99,6 +99,8 @@ def compare(
     given = {"data": without_frames(data), **settings}
     base = _prepare(given)
     entries = _entries(plugins, base, recipes, baselines)
+    if changed := [f"{name} {value}" for name, value in settings.items() if name.partition(".")[0] in _OF_A_RECIPE]:
+        entries = [replace(entry, recipe=f"{entry.recipe}, {', '.join(changed)}") for entry in entries]
     path = Path(runs_dir) / "compare" / _folder_name(name, base)
     first = _prepare({**given, "data.seed": seeds[0]}) if resplit else base
     for entry in entries:  # a mistake in the settings is refused before anything is fitted

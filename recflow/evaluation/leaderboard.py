@@ -131,10 +131,13 @@ class Leaderboard:
             beaten = {other: one.p for other, one in found.items() if one.told and one.better == name}
             if ties:
                 listed = ", ".join(f"{other} (p = {_p(p)})" for other, p in ties.items())
-                said.append(f"No difference can be told between {name} and {listed}.")
+                said.append(f"No difference in {self.metric} can be told between {name} and {listed}.")
             if beaten and place == 0:
                 others = "every other model" if len(beaten) == len(found) > 1 else ", ".join(beaten)
-                said.append(f"{name} as fitted here is better than {others} (p {_below(max(beaten.values()))}).")
+                better = f"better in {self.metric} than {others}"
+                said.append(f"{name} as fitted here is {better} (p {_below(max(beaten.values()))}).")
+        if self.metric not in ERRORS and any(row.task == "rating" for row in self.ranked):
+            said.append("Models of ratings are made for small errors, not for lists: compare those by --metric rmse.")
         if all(len(row.runs) == 1 for row in self.ranked):
             said.append("One seed each: fitted again with another, models that learn by chance may change places.")
         return said

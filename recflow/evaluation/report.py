@@ -78,8 +78,9 @@ def _lead(run: Run) -> list[str]:
     between = f" ({LEVEL:.0%} interval {ends[0]:.4f} to {ends[1]:.4f})" if ends else ""
     beside = ", ".join(f"{name} {found[chief]:.4f}" for name, found in baselines.items() if chief in found)
     said = [f"{chief} {test[chief]:.4f}{between} on the test part" + (f"; beside it {beside}." if beside else ".")]
+    chosen = f"was chosen by {content['monitor']}" if content["val"] else "is the last: there is no validation part"
     said.append(
-        f"Epoch {content['best_epoch']} of {content['epochs']} was chosen by {content['monitor']}; "
+        f"Epoch {content['best_epoch']} of {content['epochs']} {chosen}; "
         f"{content['train_seconds']:.3g} s of training, {content['parameters']:,} parameters."
     )
     for grouping, found in content.get("groups", {}).items():

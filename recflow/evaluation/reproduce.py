@@ -103,6 +103,9 @@ def reproduce(name: str, runs_dir: str | Path = "runs", console: Console | None 
         raise RecflowError(f"{path} is being worked on by another process: wait for it.") from error
     except OSError as error:
         raise RecflowError(f"{path} cannot be written to: {error.strerror}; choose another --runs_dir.") from error
+    except KeyboardInterrupt:
+        console.print(f"\nbroken off; what is done stays in {path}: the same command goes on", highlight=False)
+        raise
     done = Reproduction(protocol, path, runs)
     _write(done)
     return done

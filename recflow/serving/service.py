@@ -67,8 +67,9 @@ class Recommender:
         try:
             Settings.read()
             folders, why = find_bundles()
-            if os.environ.get(CHECKED) != join(folders):
-                Models.load(folders)
+            if os.environ.get(CHECKED) == join(folders):
+                return  # `recflow serve` has looked, and said what it serves and why
+            Models.load(folders)
         except RecflowError as error:
             raise BentoMLException(str(error)) from error  # the one kind that BentoML prints on one line
         log.info("Serving %s: %s", ", ".join(map(str, folders)), why)

@@ -58,7 +58,8 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
             value = pairs.value_if_any()
             own.append((option, True if value is None else _yaml(value, option)))
         elif option == "objective":
-            own.append((option, pairs.several()))
+            before = [value for name, value in own if name == option and isinstance(value, list)]  # said twice: both
+            own.append((option, [*(before[-1] if before else []), *pairs.several()]))
         elif option == "search" or option.startswith("search."):
             own.append((option, _yaml(take(), option)))
         elif option in _OWN:

@@ -44,7 +44,7 @@ def draw_pictures(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
         return []
     drawn: list[str] = []
 
-    def keep(name: str, draw: Callable[[], Any], width: float, height: float) -> None:
+    def keep(name: str, draw: Callable[[], Any], width: float, height: float, turned: bool = False) -> None:
         try:
             made = draw()
         except (ValueError, RuntimeError, ZeroDivisionError):  # such as importances where all trials are equal
@@ -52,7 +52,7 @@ def draw_pictures(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
         axes = made.ravel() if hasattr(made, "ravel") else [made]
         figure = axes[0].figure
         figure.set_size_inches(width, height)
-        _darken(figure)
+        _darken(figure, turned)
         for panel in axes:
             _thin_out(panel)
         if name.startswith(PARALLEL.removesuffix(".png")):
@@ -78,6 +78,7 @@ def draw_pictures(study: Study, trials: Sequence[FrozenTrial]) -> list[str]:
                     partial(draw, shown, **about),
                     width,
                     height,
+                    turned=name == PARALLEL and "target" in about and plan.directions[place] == "maximize",
                 )
         if len(plan.objectives) in (2, 3):
             front = partial(pictures.plot_pareto_front, shown, target_names=list(plan.objectives))
@@ -112,13 +113,16 @@ def _set_apart(figure: Figure, study: optuna.Study) -> None:
             label.set_bbox({"facecolor": first.get_facecolor(), "edgecolor": "none", "alpha": 0.85, "pad": 1})
 
 
-def _darken(figure: Figure) -> None:
-    """Optuna's palest blue, which marks the worst trials or the first, cannot be told from the background."""
+def _darken(figure: Figure, turned: bool = False) -> None:
+    """Optuna's palest blue, which marks the worst trials or the first, cannot be told from the background.
+
+    Of one of several objectives it takes the least for the best, so that its scale is to be turned.
+    """
     blues = colormaps["Blues"](np.linspace(0.3, 1, 256))
     for axes in figure.axes:
         for drawn in axes.collections:
             if drawn.get_array() is not None and drawn.get_cmap().name.startswith("Blues"):
-                shades = blues[::-1] if drawn.get_cmap().name.endswith("_r") else blues
+                shades = blues[::-1] if drawn.get_cmap().name.endswith("_r") != turned else blues
                 drawn.set_cmap(ListedColormap(shades))
 
 

@@ -83,26 +83,32 @@ class Study:
         """Held by whoever ends the study or changes how much is to be run: the next one waits, and finds it done."""
         return FileLock(self.folder / ".finish.lock")
 
-    def more(self, trials: int | None) -> None:
-        """Let trials wait, this many in all; without a number, all of a grid, or as many as there is time for."""
-        with self.lock():
-            self._more(trials)
+    def more(self, trials: int | None) -> int:
+        """Let trials wait, this many in all; without a number, all of a grid, or as many as there is time for.
 
-    def _more(self, trials: int | None) -> None:
+        Returns:
+            How many that were waiting are left out.
+        """
+        with self.lock():
+            return self._more(trials)
+
+    def _more(self, trials: int | None) -> int:
         queue = self.queue
         waiting = queue.waiting()
         grid = self.plan.sampler == "grid"
         self.optuna().set_user_attr(_ENDLESS, trials is None and not grid)
-        if trials is not None and len(waiting) > trials:
-            queue.drop(waiting[trials:])
+        dropped = [] if trials is None else waiting[trials:]
+        if dropped:
+            queue.drop(dropped)
         wanted = None if trials is None else max(0, trials - len(waiting))
         if not grid:
             for _ in range(wanted or 0):
                 queue.add()
-            return
+            return len(dropped)
         begun = [trial.system_attrs.get("fixed_params", trial.params) for trial in self.trials]
         for point in [point for point in grid_points(self.plan.space) if point not in begun][:wanted]:
             queue.add(point)
+        return len(dropped)
 
     def write(self, **content: Any) -> None:
         """Write what is known of the study into its folder."""

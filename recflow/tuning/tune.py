@@ -134,7 +134,8 @@ def _resume(arguments: Arguments, console: Console) -> tuple[Study, Dataset]:
     for number in study.queue.rescue():
         console.print(f"[yellow]trial {number} was broken off with its process[/]")
     if arguments.trials is not None:
-        study.more(arguments.trials)
+        if dropped := study.more(arguments.trials):
+            console.print(f"[yellow]{dropped} trials that were still to come are left out: --trials says so[/]")
     elif arguments.timeout is not None and not study.queue.unfinished():
         study.more(None)
     return study, data

@@ -139,6 +139,12 @@ class TestFinding:
         os.utime(plain / "metrics.json", (time.time() + 9, time.time() + 9))
         assert newest_run(root).path == plain
 
+    def test_parts_of_a_comparison_are_the_newest_only_where_there_is_nothing_else(self, root):
+        part = make(root, "ease-1", plugin="compare", age=0)
+        assert newest_run(root).path == part
+        alone = make(root, "a", age=5 * DAY)
+        assert newest_run(root).path == alone
+
     def test_the_newest_run_is_a_finished_one(self, root):
         make(root, "a", age=5 * DAY)
         make(root, "b", finished=False, age=0)

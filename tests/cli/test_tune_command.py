@@ -101,6 +101,10 @@ class TestTune:
         assert re.search(r"^ *\* \d+ +0\.\d{4} +0\.\d{4} +reg ", out, re.MULTILINE)
         assert "the winner (*): of the Pareto front, the trial nearest" in out
 
+    def test_objectives_named_one_by_one_are_as_many(self):
+        found = read_arguments(["--plugin", "ease", "--objective", "val/ndcg@10", "--objective", "val/coverage@10"])
+        assert found.objective == ["val/ndcg@10", "val/coverage@10"]
+
     def test_cold_users_and_items_are_told_as_a_fit_tells_them(self, recflow):
         told = r"^cold: \d+ users and \d+ items of the test part have no training row$"
         data = ("--data", "sample:ratings=600", "--data.split", "temporal", "--plots", "false")

@@ -70,7 +70,7 @@ def test_two_models_that_are_all_but_equal_cannot_be_told_apart(done, tmp_path):
     board = compare_runs([done.path / "ease-1", twin.path, done.path / "random-1"])
     a, b = (row.name for row in board.finished[:2])
     assert board.differences[a, b].p == 1.0
-    assert f"No difference can be told between {a} and {b} (p = 1.000)." in board.sentences()
+    assert f"No difference in ndcg@10 can be told between {a} and {b} (p = 1.000)." in board.sentences()
     assert "One seed each" in board.sentences()[-1]
 
 
@@ -276,6 +276,8 @@ def test_the_recipe_of_a_dataset_is_taken_and_named(tmp_path, monkeypatch):
     assert run.config["model"]["reg"] == 123.0
     assert run.config["data"]["batch_size"] == 77
     assert board.finished[0].recipe == "ease/sample.yaml"
+    changed = compare(["ease"], DATA, [1], name="c", runs_dir=tmp_path, baselines=False, **{"model.reg": 7}).leaderboard
+    assert changed.finished[0].recipe == "ease/sample.yaml, model.reg 7"
     plain = compare(["ease"], DATA, [1], name="plain", runs_dir=tmp_path, baselines=False, recipes=False).leaderboard
     assert plain.finished[0].runs[0].config["model"]["reg"] != 123.0
     assert json.loads((run.path / "metrics.json").read_text())["plugin"] == "ease"

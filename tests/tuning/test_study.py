@@ -526,3 +526,11 @@ def test_a_winner_that_another_machine_ran_is_fitted_again_here(tmp_path):
     assert here.best.metrics["test"] == there.best.metrics["test"]
     assert torch.load(here.best.path / "checkpoints" / "best.ckpt", weights_only=True)["epoch"] == 0
     shutil.rmtree(tmp_path / "there")
+
+
+def test_trials_that_a_shorter_budget_leaves_out_are_counted(tmp_path):
+    plan, _ = make_plan(["--plugin=ease", "--data=sample:ratings=600"])
+    study = begin_study(plan, tmp_path, None, 5)
+    assert study.more(2) == 3
+    assert study.more(4) == 0
+    assert study.queue.unfinished() == 4
