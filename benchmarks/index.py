@@ -20,12 +20,9 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from rich.table import Table
+from serving import generate, noise
 
-from recflow.ranking.bundle import save_bundle
-from recflow.ranking.catalog import Item
-from recflow.ranking.histories import Histories
 from recflow.ranking.item_facts import Wishes
-from recflow.ranking.rankers import FactorRanker
 from recflow.ranking.recommender import Recommender
 
 
@@ -36,7 +33,7 @@ def factors(users: int, items: int, dim: int, plain: bool) -> tuple[torch.Tensor
         return torch.randn(rows, dim, generator=generator)
 
     if plain:
-        return drawn(users), drawn(items)
+        return noise(users, items, dim)
     scale = (1 + torch.arange(dim)) ** -0.5
     groups = drawn(1000) * scale
 
@@ -46,26 +43,6 @@ def factors(users: int, items: int, dim: int, plain: bool) -> tuple[torch.Tensor
     length = torch.exp(0.5 * torch.randn(items, 1, generator=generator))
     taste = sum((members(users) for _ in range(3)), members(users)) / 4
     return taste + 0.3 * drawn(users) * scale, (members(items) + 0.6 * drawn(items) * scale) * length
-
-
-def generate(folder: Path, users: int, items: int, dim: int, plain: bool, history: int = 50) -> Recommender:
-    seen = torch.randint(items, (users * history,), generator=torch.Generator().manual_seed(1))
-    save_bundle(
-        folder,
-        plugin="bpr-mf",
-        ranker=FactorRanker(*factors(users, items, dim, plain), reg=0.1),
-        histories=Histories.from_pairs(torch.arange(users).repeat_interleave(history), seen, users, items),
-        items=(Item(n, n + 1, f"Title {n}", 1950 + n % 70, ("Drama", "Comedy")[: n % 3], n) for n in range(items)),
-        user_ids=range(1, users + 1),
-        about={
-            "task": "ranking",
-            "rating_scale": [1, 5],
-            "relevant_from": None,
-            "header": {"dataset": "generated"},
-            "metrics": {},
-        },
-    )
-    return Recommender.load(folder)
 
 
 def requests(model: Recommender) -> dict[str, Callable[[int], object]]:
@@ -99,7 +76,8 @@ def main() -> None:
         table.add_column(column, justify="right")
     for items in args.items:
         with tempfile.TemporaryDirectory() as scratch:
-            model = generate(Path(scratch) / "bundle", args.users, items, args.dim, args.plain)
+            vectors = factors(args.users, items, args.dim, args.plain)
+            model = Recommender.load(generate(Path(scratch) / "bundle", vectors, history=50))
             model.recommend(1, wishes=Wishes(genres=["Comedy"]))  # what is read once is read now
             before, started = resident(), time.perf_counter()
             built = model.build_index()

@@ -31,6 +31,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from torch import Tensor
+
 BARE = """
 import os, pathlib, torch, uvicorn
 from fastapi import FastAPI
@@ -54,8 +56,8 @@ uvicorn.run(app, port=int(os.environ["PORT"]), access_log=False, log_level="warn
 """
 
 
-def generate(folder: Path, users: int, items: int, dim: int, history: int) -> Path:
-    """Write the bundle of a random factor model."""
+def generate(folder: Path, factors: tuple[Tensor, Tensor], history: int) -> Path:
+    """Write the bundle of a factor model of invented users and titles, and random histories of one length."""
     import torch
 
     from recflow.ranking.bundle import save_bundle
@@ -63,14 +65,12 @@ def generate(folder: Path, users: int, items: int, dim: int, history: int) -> Pa
     from recflow.ranking.histories import Histories
     from recflow.ranking.rankers import FactorRanker
 
-    generator = torch.Generator().manual_seed(0)
-    seen = torch.randint(items, (users * history,), generator=generator)
+    users, items = map(len, factors)
+    seen = torch.randint(items, (users * history,), generator=torch.Generator().manual_seed(1))
     save_bundle(
         folder,
         plugin="bpr-mf",
-        ranker=FactorRanker(
-            torch.randn(users, dim, generator=generator), torch.randn(items, dim, generator=generator), reg=0.1
-        ),
+        ranker=FactorRanker(*factors, reg=0.1),
         histories=Histories.from_pairs(torch.arange(users).repeat_interleave(history), seen, users, items),
         items=(
             Item(n, n + 1, f"Title {n} ({1950 + n % 70})", 1950 + n % 70, ("Drama", "Comedy")[: n % 3], n)
@@ -86,6 +86,14 @@ def generate(folder: Path, users: int, items: int, dim: int, history: int) -> Pa
         },
     )
     return folder
+
+
+def noise(users: int, items: int, dim: int) -> tuple[Tensor, Tensor]:
+    """Vectors of users and items without any structure."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(users, dim, generator=generator), torch.randn(items, dim, generator=generator)
 
 
 @contextmanager
@@ -168,7 +176,7 @@ def main() -> None:
     args = parser.parse_args()
     rates: dict[str, list[float]] = {"recflow": [], "bare": []}
     with tempfile.TemporaryDirectory() as scratch, get_context("spawn").Pool(1) as apart:
-        bundle = generate(Path(scratch) / "bundle", args.users, args.items, args.dim, history=50)
+        bundle = generate(Path(scratch) / "bundle", noise(args.users, args.items, args.dim), history=50)
         for _ in range(args.rounds):
             for which, found in rates.items():
                 with serving(which, bundle) as port:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import numpy as np
 import psutil
-from serving import generate, serving
+from serving import generate, noise, serving
 
 USERS, ITEMS = 20_000, 20_000
 GENRES = ["Drama", "Comedy"]
@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        bundle = generate(Path(scratch) / "bundle", USERS, ITEMS, dim=64, history=50)
+        bundle = generate(Path(scratch) / "bundle", noise(USERS, ITEMS, 64), history=50)
         with serving("recflow", bundle) as port:
             samples, waits, seen = soak(port, 60 * args.minutes, args.clients)
     print(f"{seen.total():,} requests: " + ", ".join(f"{n:,} {status or 'left'}" for status, n in sorted(seen.items())))

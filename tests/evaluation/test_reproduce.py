@@ -173,7 +173,10 @@ def test_the_exit_code_says_whether_it_was_reached(here, monkeypatch, capsys):
     monkeypatch.chdir(here)
     monkeypatch.setattr(module, "protocols", lambda: {"mine": protocol(published={"rmse": 0.1}, tolerance={})})
     assert main(["reproduce", "mine"]) == 1
-    assert "short" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "short" in said
+    assert "standard deviations over 2 folds" in said
+    assert "intervals" not in said  # over folds there are none
     monkeypatch.setattr(module, "protocols", lambda: {"mine": protocol(published={"rmse": 3.0}, tolerance={})})
     assert main(["reproduce", "mine"]) == 0
     assert "reached" in capsys.readouterr().out
