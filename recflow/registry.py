@@ -40,7 +40,7 @@ def load(name: str) -> ModelSpec:
         known = names()
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "pip install the package that brings it."
-        raise RecflowError(f"There is no plugin {name!r}; installed are: {', '.join(known)}; {hint}")
+        raise RecflowError(f"There is no plugin {name!r}; {hint} Installed are: {', '.join(known)}.")
     if len(entries) > 1:
         owners = " and ".join(_describe(entry) for entry in entries)
         raise RecflowError(f"Plugin {name!r} has {len(entries)} owners: {owners}; uninstall all but one of them.")

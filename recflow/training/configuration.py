@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
 import warnings
@@ -280,7 +281,9 @@ def _plugin_name(args: Sequence[str]) -> str:
             raise RecflowError(f"The configuration file {path} is not YAML: {' '.join(str(error).split())}") from error
         if isinstance(content, dict) and content.get("plugin"):
             return str(content["plugin"])
-    raise RecflowError(f"No plugin is named: give --plugin NAME, one of {', '.join(registry.names())}.")
+    mistyped = difflib.get_close_matches("--plugin", [arg.partition("=")[0] for arg in args], n=1, cutoff=0.8)
+    hint = f"did you mean --plugin by {mistyped[0]}? " if mistyped else ""
+    raise RecflowError(f"No plugin is named: {hint}give --plugin NAME, one of {', '.join(registry.names())}.")
 
 
 def _values(args: Sequence[str], option: str) -> list[str]:

@@ -111,6 +111,7 @@ class TestOtherCommands:
         (["fti"], "did you mean 'fit'"),
         (["fit"], None),
         (["fit", "--plugin", "lightgnc"], "did you mean 'lightgcn'"),
+        (["fit", "--plugn", "lightgcn"], "did you mean --plugin by --plugn?"),
         (["fit", "--plugin", "lightgcn", "--model.num_layer", "2"], "did you mean --model.num_layers"),
         (["fit", "--plugin", "lightgcn", "--model.num_layers", "two"], "model.num_layers: expected int, got two"),
         (["fit", "--plugin", "lightgcn", "--model.num_layers", "0"], "num_layers must be at least 1, got 0"),
