@@ -123,6 +123,8 @@ def list_runs(console: Console, root: Path, plugin: str | None, data: str | None
         console.print()
     if rest := [entry for entry in entries if entry.state != "finished"]:
         console.print(_rest_table(rest, root))
+        if any(entry.state == "unfinished" for entry in rest):
+            console.print(f"go on by: recflow fit --resume {root}/RUN", style="dim", markup=False, soft_wrap=True)
         console.print()
     if len(groups) > 1:
         console.print("[dim]numbers of different tables may not be compared: data, filter or split differ[/]")
@@ -288,7 +290,7 @@ def _rest_table(entries: list[Entry], root: Path) -> Table:
         else:
             ready = f" after {entry.epochs}" if entry.epochs else ""
             how = "still training, or broken off just now" if entry.fresh else "broken off"
-            state = f"{how}{ready}; go on by: recflow fit --resume {escape(str(entry.path))}"
+            state = f"{how}{ready}"
         table.add_row(escape(str(entry.path.relative_to(root))), when(entry.ended), state)
     return table
 
